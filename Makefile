@@ -1,0 +1,125 @@
+# Every target does its own set-up in .venv; a second run finds the stamps and is quick.
+#   make demo    the whole way on the shipped bag, without ROS 2 installed and without torch
+#   make test    all tests, also on Python 3.10 and 3.12 where they exist
+#   make lint    ruff, mypy, import walls
+#   make bench   speed figures of this machine
+#   make clean   remove what these targets made
+# PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS="-k word" narrows the tests.
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+find_python = $(firstword $(foreach p,$(1),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+pyenv = $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python)
+ifeq ($(PYTHON),)
+PYTHON := $(call find_python,python3.11 $(call pyenv,3.11) python3.12 python3.10 python3)
+endif
+PYTHON310 := $(call find_python,python3.10 $(call pyenv,3.10))
+PYTHON312 := $(call find_python,python3.12 $(call pyenv,3.12))
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+PACKAGING := setup.py setup.cfg test/interfaces/requirements.txt
+INTERFACES := $(wildcard test/interfaces/*.py test/interfaces/*.cmake test/interfaces/*/*)
+# The CPU build of torch. On a machine where pip offers only the CUDA build, see docs/dependencies.md.
+TORCH ?= torch==2.13.0
+# The oldest versions the robot side meets: Ubuntu 22.04 (Humble).
+HUMBLE := numpy==1.21.6 opencv-python-headless==4.5.5.64 transforms3d==0.3.1
+ROBOT_TESTS := $(wildcard $(addprefix test/,geometry inference evaluation benchmark cli contract ros test_*.py data/test_bop*.py data/test_cli_*.py))
+PYTEST_ARGS ?=
+
+# Nothing that runs here may reach a robot's network.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export ROS_LOCALHOST_ONLY := 1
+
+# $(call apt_install,packages): as root where apt exists, else one line that says what to install.
+define apt_install
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "apt: installing $(1)"; \
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends $(1); } >/dev/null \
+    || { echo "kd6d_ros: apt could not install $(1)" >&2; exit 1; }; \
+else echo "kd6d_ros: system packages are missing, install them first: sudo apt-get install $(1)" >&2; exit 1; fi
+endef
+HEADERS := import sysconfig; print(sysconfig.get_path("include") + "/Python.h")
+MESA := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
+RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="egl")
+
+.PHONY: demo test test-main test-python310 test-python312 lint bench clean
+.NOTPARALLEL:
+
+demo: $(VENV)/.demo
+	$(BIN)/kd6d demo
+
+test: $(VENV)/.dev
+	@status=0; \
+	for part in test-python310 test-python312 test-main; do $(MAKE) $$part || status=1; done; \
+	exit $$status
+
+test-main: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python test/bench/run_bench.py
+
+clean:
+	rm -rf .venv .venv310 .venv312 build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find kd6d_ros launch test -name __pycache__ -prune -exec rm -rf {} +
+
+# --- set-up -------------------------------------------------------------------------------------------------
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "kd6d_ros: no Python 3.10 to 3.12 found: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	  || { echo "kd6d_ros: $(PYTHON) is not Python 3.10 to 3.12; choose one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { $(call apt_install,$(notdir $(PYTHON))-venv); }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made $(PACKAGING) $(INTERFACES)
+	@{ command -v g++ && command -v cmake && test -f "$$($(BIN)/python -c '$(HEADERS)')"; } >/dev/null \
+	  || { $(call apt_install,g++ cmake ninja-build $(notdir $(PYTHON))-dev); }
+	$(BIN)/python $(PIP) -e '.[bench]' -r test/interfaces/requirements.txt
+	$(BIN)/python test/interfaces/build.py
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python $(PIP) '$(TORCH)'
+	$(BIN)/python $(PIP) -e '.[train,synth,bench,dev]'
+	@$(BIN)/python -c '$(RENDERS)' 2>/dev/null || { $(call apt_install,$(MESA)); }
+	@touch $@
+
+# --- the robot side on the Pythons of Humble and Jazzy ------------------------------------------------------
+
+test-python310:
+ifeq ($(PYTHON310),)
+	@echo "skipped: robot-side tests on Python 3.10 (no python3.10 on PATH)"
+else
+	@$(MAKE) .venv310/.made
+	.venv310/bin/python -m pytest -m 'not gpu and not render' $(PYTEST_ARGS) $(ROBOT_TESTS)
+endif
+
+test-python312:
+ifeq ($(PYTHON312),)
+	@echo "skipped: robot-side tests on Python 3.12 (no python3.12 on PATH)"
+else
+	@$(MAKE) .venv312/.made
+	.venv312/bin/python -m pytest -m 'not gpu and not render' $(PYTEST_ARGS) $(ROBOT_TESTS)
+endif
+
+.venv310/.made: $(PACKAGING) $(INTERFACES)
+	$(PYTHON310) -m venv .venv310
+	.venv310/bin/python $(PIP) $(HUMBLE) -e '.[test]' -r test/interfaces/requirements.txt
+	.venv310/bin/python test/interfaces/build.py
+	@touch $@
+
+.venv312/.made: $(PACKAGING) $(INTERFACES)
+	$(PYTHON312) -m venv .venv312
+	.venv312/bin/python $(PIP) -e '.[test]' -r test/interfaces/requirements.txt
+	.venv312/bin/python test/interfaces/build.py
+	@touch $@

@@ -1,0 +1,71 @@
+"""What a figure was measured on and with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from kd6d_ros import __version__
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8', errors='replace') as handle:
+            for line in handle:
+                if line.startswith(('model name', 'Model')):
+                    return line.split(':', 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit() -> Optional[str]:
+    """Short hash of the repository this package runs from, with '+' when files differ; None elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / '.git').exists():
+        return None
+    try:
+        head = _git(root, 'rev-parse', '--short', 'HEAD')
+        changed = _git(root, 'status', '--porcelain', '--untracked-files=no')
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ('+' if changed else '')
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ['git', '-C', str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+
+def machine_record() -> Dict[str, Any]:
+    """Machine and versions as plain values."""
+    load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+    return {
+        'processor': processor(),
+        'cores': os.cpu_count(),
+        'load_before': None if load is None else round(load, 2),
+        'system': f'{platform.system()} {platform.machine()}',
+        'python': platform.python_version(),
+        'numpy': np.__version__,
+        'kd6d_ros': __version__,
+        'commit': commit(),
+    }
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash over names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob('*') if path.is_file())
+    for path in files:
+        digest.update(path.name.encode() + b'\0')
+        with path.open('rb') as handle:
+            for block in iter(lambda: handle.read(1 << 20), b''):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""`kd6d evaluate`: score a BOP result file against a dataset's ground truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+
+from kd6d_ros.cli.output import add_json_argument, format_table, wants_table, write_json
+
+if TYPE_CHECKING:
+    from kd6d_ros.data.bop import BopDataset, ModelInfo, Target
+    from kd6d_ros.evaluation.records import Estimate, EvaluationObject, EvaluationTarget
+
+MAX_BOOTSTRAP = 100_000
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the `kd6d` parser."""
+    parser = subparsers.add_parser(
+        'evaluate',
+        help='score a BOP result CSV: AR of MSSD and MSPD, ADD(-S)',
+        description='Score poses against ground truth by the definitions of the BOP benchmark: AR_MSSD, AR_MSPD '
+        'and recall of ADD (ADD-S for symmetric objects) at 0.1 diameter; per object and by visibility. A target '
+        'without an estimate is a failure.',
+        epilog='example: kd6d evaluate --dataset lmo --results results.csv --bootstrap 1000 --json scores.json',
+    )
+    parser.add_argument('--dataset', required=True, type=Path, metavar='BOP_DIR', help='dataset folder')
+    parser.add_argument(
+        '--targets', type=Path, metavar='FILE', help='target list (default: BOP_DIR/test_targets_bop19.json)'
+    )
+    parser.add_argument(
+        '--results',
+        required=True,
+        type=Path,
+        metavar='CSV',
+        help='poses as scene_id,im_id,obj_id,score,R,t,time; t in millimetres',
+    )
+    parser.add_argument('--split', default='test', help='split that the targets are of (default: test)')
+    parser.add_argument(
+        '--bootstrap',
+        type=int,
+        default=0,
+        metavar='N',
+        help='95 %% intervals from N resamples of the images (default: 0, none)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the resampling (default: 0)')
+    add_json_argument(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, score, print."""
+    from kd6d_ros.data.bop import BopDataset, read_targets
+    from kd6d_ros.errors import ConfigError
+    from kd6d_ros.evaluation.report import TABLE_HEADER, closing_lines, make_report, table_rows
+    from kd6d_ros.evaluation.results_csv import read_results
+    from kd6d_ros.evaluation.scores import score_targets
+
+    if not 0 <= args.bootstrap <= MAX_BOOTSTRAP or args.seed < 0:
+        raise ConfigError(f'--bootstrap must be within 0..{MAX_BOOTSTRAP} and --seed at least 0')
+    dataset = BopDataset.open(args.dataset)
+    source = args.targets or args.dataset / 'test_targets_bop19.json'
+    wanted = read_targets(source)
+    if not wanted:
+        raise ConfigError(f'{source}: the target list is empty')
+    folder, infos = models_folder(dataset)
+    estimates = read_results(args.results, infos)
+    objects = load_evaluation_objects(folder, infos, sorted({target.obj_id for target in wanted}))
+    targets = collect_targets(dataset, args.split, wanted, source)
+    scores = score_targets(targets, estimates, objects)
+    report = make_report(
+        scores,
+        {},
+        len(estimates),
+        _ignored(estimates, wanted),
+        _seconds_per_image(estimates),
+        args.bootstrap,
+        args.seed,
+    )
+    if wants_table(args):
+        print(format_table(TABLE_HEADER, table_rows(report)))
+        print('\n'.join(closing_lines(report)))
+    write_json(report.record(), args.json)
+    return 0
+
+
+def models_folder(dataset: BopDataset) -> Tuple[Path, Dict[int, ModelInfo]]:
+    """The folder BOP evaluates with: models_eval (closed, evenly sampled meshes) when there, else models."""
+    from kd6d_ros.errors import DatasetError
+
+    for name in ('models_eval', 'models'):
+        if (dataset.root / name / 'models_info.json').is_file():
+            return dataset.root / name, dataset.models_info(name)
+    raise DatasetError(f'{dataset.root}: neither models_eval nor models has a models_info.json')
+
+
+def load_evaluation_objects(
+    folder: Path, infos: Dict[int, ModelInfo], obj_ids: Sequence[int]
+) -> Dict[int, EvaluationObject]:
+    """Vertices (metres), diameters and symmetries of the objects that the targets name."""
+    from kd6d_ros.errors import DatasetError
+    from kd6d_ros.evaluation.records import EvaluationObject
+    from kd6d_ros.geometry.ply import read_ply
+
+    objects = {}
+    for obj_id in obj_ids:
+        if obj_id not in infos:
+            raise DatasetError(f'{folder / "models_info.json"}: has no object {obj_id}, which a target names')
+        info = infos[obj_id]
+        mesh = read_ply(folder / f'obj_{obj_id:06d}.ply', 0.001)
+        objects[obj_id] = EvaluationObject(obj_id, info.diameter, mesh.vertices, info.symmetries)
+    return objects
+
+
+def collect_targets(dataset: BopDataset, split: str, wanted: Sequence[Target], source: Path) -> List[EvaluationTarget]:
+    """Targets with camera and ground truth.
+
+    Raises:
+        DatasetError: a target names a scene, image or object that the split's ground truth lacks.
+    """
+    from kd6d_ros.errors import DatasetError
+    from kd6d_ros.evaluation.records import EvaluationTarget, GroundTruth
+
+    targets, cameras, annotations = [], {}, {}
+    for target in wanted:
+        image = (target.scene_id, target.image_id)
+        if image not in cameras:
+            scene = dataset.scene(split, target.scene_id)
+            cameras[image] = scene.camera(target.image_id)
+            annotations[image] = scene.annotations(target.image_id)
+        truths = tuple(
+            GroundTruth(item.cam_from_obj, item.visible_fraction)
+            for item in annotations[image]
+            if item.obj_id == target.obj_id
+        )
+        if len(truths) < target.count:
+            raise DatasetError(
+                f'{source}: scene {image[0]} image {image[1]} asks for {target.count} of object '
+                f'{target.obj_id}, the ground truth of split {split!r} has {len(truths)}'
+            )
+        targets.append(
+            EvaluationTarget(*image, target.obj_id, target.count, cameras[image], truths),
+        )
+    return targets
+
+
+def _ignored(estimates: Sequence[Estimate], wanted: Sequence[Target]) -> int:
+    keys = {(target.scene_id, target.image_id, target.obj_id) for target in wanted}
+    return sum((item.scene_id, item.image_id, item.obj_id) not in keys for item in estimates)
+
+
+def _seconds_per_image(estimates: Sequence[Estimate]) -> Optional[float]:
+    """Mean over images of the time written for them; None when the file does not say."""
+    times = {(item.scene_id, item.image_id): item.seconds for item in estimates}
+    if not times or min(times.values()) < 0:
+        return None
+    return sum(times.values()) / len(times)

@@ -1,0 +1,205 @@
+"""A pose estimator over the targets of a BOP dataset, every image on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from kd6d_ros.data.bop import BopDataset, BopScene, Target, read_detections, read_targets
+from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.evaluation.records import Estimate
+from kd6d_ros.geometry.draw import PALETTE, draw_pose
+from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.types import Detection
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.types import Camera, ImageArray
+
+Progress = Callable[[int, int, float], None]
+"""Called after each image with the images done, the images in all, and the seconds since the start."""
+
+TRUTH_COLOUR = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run on. targets None: BOP_DIR/test_targets_bop19.json; detections None: search the images.
+
+    limit: only the first images of the target list; overlays: folder for `overlay_count` pictures, spread
+    over the images, with the estimates in colour and the ground truth in white.
+    """
+
+    dataset: Path
+    split: str = 'test'
+    targets: Optional[Path] = None
+    detections: Optional[Path] = None
+    min_detection_score: float = 0.0
+    limit: Optional[int] = None
+    overlays: Optional[Path] = None
+    overlay_count: int = 12
+
+
+class DatasetRun:
+    """Reads and checks the lists at once; ``run`` then goes over the images.
+
+    Targets of objects that the bundle does not know are counted and skipped. Of the detections, all boxes of
+    the target objects with at least `min_detection_score` reach the estimator, which measures the best-scored
+    ones; of the poses of one object the best-scored are kept, as many as its target asks for.
+
+    Raises:
+        DatasetError: no such dataset, split, scene or image, or a malformed list.
+        ConfigError: the bundle cannot search a whole image and there are no detections.
+    """
+
+    def __init__(self, bundle: Bundle, options: RunOptions) -> None:
+        self.bundle, self.options = bundle, options
+        self.dataset = BopDataset.open(options.dataset)
+        path = options.targets or Path(options.dataset) / 'test_targets_bop19.json'
+        listed = read_targets(path)
+        self._targets, self._foreign = self._by_image(path, listed)
+        self._detections = read_detections(options.detections) if options.detections else None
+        if self._detections is None and bundle.network.frame_size is None:
+            raise ConfigError(f'bundle {bundle.name!r} cannot search a whole image; give boxes with --detections')
+        for scene_id, image_id in self._targets:
+            self.dataset.scene(options.split, scene_id).image_path(image_id)
+        self._seconds: List[float] = []
+        self._found = 0
+        self._boxes = 0
+        self._missing = 0
+        self._rejections: Dict[str, int] = {}
+
+    def _by_image(self, path: Path, listed: List[Target]) -> Tuple[Dict[Tuple[int, int], Dict[int, int]], int]:
+        """{(scene, image): {object id: instances}} of the bundle's objects, and how many targets are not."""
+        known = self.bundle.by_obj_id()
+        images: Dict[Tuple[int, int], Dict[int, int]] = {}
+        foreign = 0
+        for target in listed:
+            counts = images.setdefault((target.scene_id, target.image_id), {})
+            if target.obj_id in known:
+                counts[target.obj_id] = counts.get(target.obj_id, 0) + target.count
+            else:
+                foreign += target.count
+        if not any(images.values()):
+            ids = ', '.join(str(ident) for ident in sorted(known))
+            raise DatasetError(f'{path}: has no target of bundle {self.bundle.name!r} (object ids {ids})')
+        return dict(list(images.items())[: self.options.limit]), foreign
+
+    def run(self, engine: Engine, progress: Optional[Progress] = None) -> List[Estimate]:
+        """Estimate every target.
+
+        Raises:
+            DatasetError, ImageError, CameraError, EngineError: the run stops; nothing has been written but
+            overlays.
+        """
+        most = max(count for counts in self._targets.values() for count in counts.values())
+        find = self._detections is None
+        settings = EstimatorSettings(track=False, find=find, max_instances=min(most, 50))
+        estimator = PoseEstimator(self.bundle, engine, settings)
+        drawn = self._to_draw()
+        out: List[Estimate] = []
+        start = perf_counter()
+        for number, (key, counts) in enumerate(self._targets.items(), start=1):
+            scene = self.dataset.scene(self.options.split, key[0])
+            image, camera = scene.image(key[1]), scene.camera(key[1])
+            estimates = self._estimate(estimator, key, counts, image, camera)
+            if key in drawn:
+                self._draw(scene, key, image.copy(), camera, estimates)
+            out += estimates
+            if progress is not None:
+                progress(number, len(self._targets), perf_counter() - start)
+        self._found = len(out)
+        return out
+
+    def _estimate(
+        self, estimator: PoseEstimator, key: Tuple[int, int], counts: Dict[int, int], image: ImageArray, camera: Camera
+    ) -> List[Estimate]:
+        detections = self._boxes_of(key, counts)
+        estimator.reset()
+        start = perf_counter()
+        poses = estimator.estimate(image, camera, 0.0, detections) if counts else []
+        seconds = perf_counter() - start
+        self._seconds.append(seconds)
+        for reason, count in estimator.report.counts().items():
+            self._rejections[reason] = self._rejections.get(reason, 0) + count
+        out = []
+        for obj_id, count in counts.items():
+            name = self.bundle.by_obj_id()[obj_id].name
+            own = sorted((pose for pose in poses if pose.object_name == name), key=lambda item: -item.score)
+            out += [Estimate(*key, obj_id, pose.score, pose.cam_from_obj, seconds) for pose in own[:count]]
+        return out
+
+    def _boxes_of(self, key: Tuple[int, int], counts: Dict[int, int]) -> Optional[List[Detection]]:
+        if self._detections is None:
+            return None
+        names = {ident: item.name for ident, item in self.bundle.by_obj_id().items()}
+        boxes = [
+            Detection(names[item.obj_id], item.score, item.box)
+            for item in self._detections.get(key, [])
+            if item.obj_id in counts and item.score >= self.options.min_detection_score
+        ]
+        self._boxes += len(boxes)
+        for ident, count in counts.items():
+            self._missing += max(0, count - sum(box.object_name == names[ident] for box in boxes))
+        return boxes
+
+    def _to_draw(self) -> List[Tuple[int, int]]:
+        """Images to draw, spread evenly over the list."""
+        keys = list(self._targets)
+        count = min(self.options.overlay_count, len(keys)) if self.options.overlays else 0
+        return [keys[int(place)] for place in np.linspace(0, len(keys) - 1, count)] if count else []
+
+    def _draw(
+        self,
+        scene: BopScene,
+        key: Tuple[int, int],
+        image: ImageArray,
+        camera: Camera,
+        estimates: List[Estimate],
+    ) -> None:
+        """One picture: ground truth thin and white below the estimates."""
+        folder = Path(self.options.overlays or '')
+        folder.mkdir(parents=True, exist_ok=True)
+        known = self.bundle.by_obj_id()
+        for truth in scene.annotations(key[1]):
+            if truth.obj_id in known:
+                draw_pose(image, camera, known[truth.obj_id], truth.cam_from_obj, TRUTH_COLOUR, thickness=1, axes=False)
+        for item in estimates:
+            model = known[item.obj_id]
+            colour = PALETTE[self.bundle.index(model.name) % len(PALETTE)]
+            label = f'{model.name} {item.score:.2f}'
+            draw_pose(image, camera, model, item.cam_from_obj, colour, label, thickness=1)
+        path = folder / f'{key[0]:06d}_{key[1]:06d}.jpg'
+        fine, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        if not fine:
+            raise DatasetError(f'{path}: the overlay cannot be encoded')
+        aside = path.with_name(f'.{path.name}.part')
+        aside.write_bytes(data.tobytes())
+        aside.replace(path)
+
+    def summary(self) -> Dict[str, Any]:
+        """What was done: counts, and milliseconds per image of pose estimation alone."""
+        targets = sum(sum(counts.values()) for counts in self._targets.values())
+        record: Dict[str, Any] = {
+            'bundle': self.bundle.name,
+            'mode': 'frame' if self._detections is None else 'detections',
+            'images': len(self._targets),
+            'targets': targets,
+            'targets_of_other_objects': self._foreign,
+            'poses': self._found,
+        }
+        if self._detections is not None:
+            record['detections_used'] = self._boxes
+            record['targets_without_detection'] = self._missing
+        if self._seconds:
+            p50, p95 = np.percentile(np.array(self._seconds) * 1000.0, [50, 95])
+            record['ms_per_image_p50'], record['ms_per_image_p95'] = round(float(p50), 2), round(float(p95), 2)
+        record['rejections'] = dict(sorted(self._rejections.items()))
+        return record

@@ -1,0 +1,1 @@
+"""Headless physically based renderer (moderngl over EGL); start reading at ``renderer.py``."""

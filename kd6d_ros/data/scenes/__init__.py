@@ -1,0 +1,1 @@
+"""Random scenes: recipe, assets (objects, distractors, textures, backgrounds), placement, light."""

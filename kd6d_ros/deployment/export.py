@@ -1,0 +1,139 @@
+"""From a checkpoint to a bundle: export, compare with PyTorch, write."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+
+from kd6d_ros.deployment.onnx_export import export_graph, rounded_weights
+from kd6d_ros.errors import ConfigError, EngineError
+from kd6d_ros.inference.bundle import write_bundle
+from kd6d_ros.inference.bundle_records import Bundle
+from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
+from kd6d_ros.networks.deployed_graph import DeployedGraph
+from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
+from kd6d_ros.training.recipe import to_mapping
+from kd6d_ros.training.validation import bundle_of
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import AnyArray, Mesh
+
+PRECISIONS = ('fp32',)
+"""What this version can write."""
+
+MAX_KEYPOINT_ERROR_PX = 0.5  # largest over all cells of noise images, background cells of the coarsest level included
+MAX_SCORE_ERROR = 5e-3
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to write where. licence and origin: of the data behind the weights, shown by `kd6d info`;
+    meshes: by object name, already decimated, to store in the bundle; threads of the comparison engine."""
+
+    checkpoint: Path
+    out: Path
+    precisions: Sequence[str] = ('fp32',)
+    name: str = ''
+    licence: str = 'Apache-2.0'
+    origin: str = 'own renders'
+    meshes: Mapping[str, Mesh] = field(default_factory=dict)
+
+
+def export_bundle(request: ExportRequest) -> Bundle:
+    """Write the bundle and return it.
+
+    Raises:
+        ConfigError: unreadable checkpoint, or a precision that this version cannot write.
+        EngineError: the exported graph does not compute what PyTorch does.
+    """
+    unknown = [p for p in request.precisions if p not in PRECISIONS]
+    if unknown:
+        raise ConfigError(f'--precisions {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
+    checkpoint = load_checkpoint(request.checkpoint)
+    network = rounded_weights(checkpoint.network)
+    name = request.name or request.out.name
+    record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
+    inputs = checkpoint.recipe.input
+    model = export_graph(network, inputs.crop_size, inputs.max_cells)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'model_fp32.onnx'
+        onnx.save(model, path)
+        check_equal(network, path, record)
+        return write_bundle(
+            request.out,
+            name=name,
+            objects=checkpoint.objects,
+            network=record.network,
+            decode=record.decode,
+            engines={'fp32': path},
+            licence=request.licence,
+            origin=request.origin,
+            training=_training_facts(checkpoint),
+            expected=_expected(checkpoint),
+            meshes=request.meshes,
+        )
+
+
+def check_equal(network: KeypointNetwork, path: Path, bundle: Bundle) -> None:
+    """Compare the file in ONNX Runtime with PyTorch at crop and frame size on random images.
+
+    Raises:
+        EngineError: a score or keypoint differs by more than the tolerance; names the largest difference.
+    """
+    engine = OnnxRuntimeEngine(bundle, path, 'fp32', threads=2)
+    graph = DeployedGraph(network, bundle.network.max_cells).eval()
+    torch.set_float32_matmul_precision('highest')  # training in the same process may have lowered it
+    rng = np.random.default_rng(0)
+    crop = bundle.network.crop_size
+    sizes = [(2, crop, crop)]
+    if bundle.network.frame_size:
+        width, height = bundle.network.frame_size
+        sizes.append((1, height, width))
+    for batch, height, width in sizes:
+        image = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+        classes = np.ones((batch, len(bundle.objects)), dtype=bool)
+        with torch.no_grad():
+            wanted = [out.numpy() for out in graph(torch.from_numpy(image), torch.from_numpy(classes))]
+        for row, cells in enumerate(engine.run(image, classes)):
+            _compare([array[row] for array in wanted], cells, f'{batch}x{height}x{width}')
+
+
+def _compare(wanted: list[AnyArray], cells: Any, where: str) -> None:
+    """Cells with equal scores may swap places, so those that differ in index are matched by score only."""
+    score_gap = float(np.abs(wanted[1] - cells.score).max())
+    same = (wanted[0] == cells.class_index) & (np.abs(wanted[3] - cells.centre).max(-1) < 0.01)
+    used = same & (wanted[1] > 0)
+    gap = float(np.abs(wanted[4] - cells.keypoints)[used].max()) if used.any() else 0.0
+    if score_gap > MAX_SCORE_ERROR or gap > MAX_KEYPOINT_ERROR_PX or same.mean() < 0.5:
+        raise EngineError(
+            f'exported graph differs from PyTorch at {where}: score by {score_gap:.2g}, keypoints by {gap:.2g} px'
+        )
+
+
+def _training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    recipe = to_mapping(checkpoint.recipe)
+    for group, key in (('data', 'train'), ('data', 'models'), ('data', 'cache')):
+        recipe[group].pop(key)  # paths of the machine it was trained on tell nobody anything
+    recipe.pop('out')
+    recipe['initial_weights'] = Path(recipe['initial_weights']).name
+    facts = {key: value for key, value in checkpoint.facts.items() if key != 'validation'}
+    return {'method': 'plain student', **facts, 'recipe': recipe}
+
+
+def _expected(checkpoint: Checkpoint) -> dict[str, float]:
+    validation = checkpoint.facts.get('validation') or {}
+    if not validation:
+        return {}
+    return {
+        'held_out_renders_recall_0.1d': round(float(validation['recall']), 4),
+        'held_out_renders_accepted': round(float(validation['accepted']), 4),
+        'held_out_renders_objects': float(validation['looked_at']),
+    }

@@ -1,0 +1,169 @@
+"""Reading and writing bundles: the folder that the workshop hands to the robot.
+
+A bundle is data: a YAML manifest, ONNX files and optional meshes as plain arrays. Loading checks everything
+and says which line or file is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+
+import yaml
+
+from kd6d_ros.errors import BundleError
+from kd6d_ros.inference.bundle_files import check_files, load_mesh, mesh_bytes, sha256_file
+from kd6d_ros.inference.bundle_records import (
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    DecodeSpec,
+    LevelSpec,
+    NetworkSpec,
+)
+from kd6d_ros.inference.bundle_schema import manifest_record, read_bundle
+from kd6d_ros.inference.manifest_fields import MAX_MANIFEST_BYTES, parse_manifest
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import Mesh, ObjectModel
+
+__all__ = [
+    'MANIFEST',
+    'SCHEMA',
+    'Bundle',
+    'DecodeSpec',
+    'LevelSpec',
+    'NetworkSpec',
+    'load_bundle',
+    'load_mesh',
+    'write_bundle',
+]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check its manifest, its files and their hashes.
+
+    Raises:
+        BundleError: one line that names the file, the line and the field, and the cure.
+    """
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(f'{folder}: no such bundle folder')
+    if not manifest.is_file():
+        raise BundleError(f'{folder}: has no {MANIFEST}, so it is not a bundle')
+    with manifest.open('rb') as handle:
+        data = handle.read(MAX_MANIFEST_BYTES + 1)
+    bundle = read_bundle(parse_manifest(data, str(manifest)), folder)
+    check_files(bundle)
+    return bundle
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    name: str,
+    objects: Sequence[ObjectModel],
+    network: NetworkSpec,
+    decode: DecodeSpec,
+    engines: Mapping[str, Path],
+    licence: str,
+    origin: str,
+    training: Optional[Mapping[str, Any]] = None,
+    expected: Optional[Mapping[str, float]] = None,
+    covariance: Optional[Mapping[str, Any]] = None,
+    meshes: Optional[Mapping[str, Mesh]] = None,
+    kind: str = 'keypoints',
+) -> Bundle:
+    """Write a bundle aside, check it by loading it, and put it in place of `folder`.
+
+    Args:
+        folder: the bundle folder; an existing bundle there is replaced, anything else is refused.
+        engines: precision -> file to copy (it becomes ``model_<precision>.<suffix>``).
+        meshes: object name -> mesh, stored as plain arrays under ``meshes/``.
+
+    Raises:
+        BundleError: what would be written does not load, or `folder` holds something else.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise BundleError(f'{folder}: exists and is not a bundle; choose another folder')
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f'{folder}: exists and is not a folder')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    try:
+        engine_files = {key: _copy(Path(source), aside, key) for key, source in engines.items()}
+        mesh_files = {key: _mesh(mesh, aside, key) for key, mesh in (meshes or {}).items()}
+        bundle = Bundle(
+            name=name,
+            objects=tuple(objects),
+            network=network,
+            decode=decode,
+            folder=aside,
+            kind=kind,
+            engines=engine_files,
+            licence=licence,
+            origin=origin,
+            training=training or {},
+            expected=expected or {},
+            covariance=covariance,
+            meshes=mesh_files,
+        )
+        hashes = {x: sha256_file(aside / x) for x in (*engine_files.values(), *mesh_files.values())}
+        _write_manifest(aside / MANIFEST, manifest_record(replace(bundle, files=hashes)))
+        loaded = load_bundle(aside)
+        aside.chmod(0o755)
+        _put_in_place(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return replace(loaded, folder=folder)
+
+
+def _copy(source: Path, folder: Path, precision: str) -> str:
+    if not source.is_file():
+        raise BundleError(f'{source}: no such engine file')
+    relative = f'model_{precision}{source.suffix}'
+    shutil.copyfile(source, folder / relative)
+    return relative
+
+
+def _mesh(mesh: Mesh, folder: Path, name: str) -> str:
+    relative = f'meshes/{name}.npz'
+    (folder / 'meshes').mkdir(exist_ok=True)
+    (folder / relative).write_bytes(mesh_bytes(mesh))
+    return relative
+
+
+class _Dumper(yaml.SafeDumper):
+    """No anchors: the reader refuses aliases, and equal lists may well be one object."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _write_manifest(path: Path, record: Dict[str, Any]) -> None:
+    text = yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    path.write_text(text, encoding='utf-8')
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Swap folders by two renames, so that no half-written bundle is ever seen under `folder`."""
+    old = None
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.old.', dir=folder.parent)) / 'bundle'
+        os.replace(folder, old)
+    try:
+        os.replace(aside, folder)
+    except OSError:
+        if old is not None:
+            os.replace(old, folder)
+        raise
+    finally:
+        if old is not None:
+            shutil.rmtree(old.parent, ignore_errors=True)

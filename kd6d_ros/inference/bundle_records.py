@@ -1,0 +1,116 @@
+"""What a bundle is, in memory: the records that ``bundle.py`` reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from kd6d_ros.errors import BundleError, ConfigError
+from kd6d_ros.types import ObjectModel
+
+SCHEMA = 1
+"""Version of the manifest that this package writes; it reads this one and older."""
+
+MANIFEST = 'bundle.yaml'
+LAYOUT = 'nhwc_rgb_uint8'
+KINDS = ('keypoints',)
+
+
+@dataclass(frozen=True)
+class LevelSpec:
+    """One pyramid level: `stride` and `anchor_size` in network pixels."""
+
+    stride: int
+    anchor_size: float
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Input sizes and levels of the network.
+
+    crop_size: side of the square zoomed crop [network px]; crop_padding: crop side / longer side of the
+    box; frame_size: (width, height) of the whole-frame input [network px], None when the network cannot
+    search; max_cells: most candidate cells in one output.
+    """
+
+    crop_size: int
+    crop_padding: float
+    frame_size: Optional[Tuple[int, int]]
+    max_cells: int
+    levels: Tuple[LevelSpec, ...]
+    layout: str = LAYOUT
+    parameters: int = 0
+    architecture: str = ''
+
+    @property
+    def anchor_sizes(self) -> Tuple[float, ...]:
+        return tuple(level.anchor_size for level in self.levels)
+
+
+@dataclass(frozen=True)
+class DecodeSpec:
+    """Which cells reach PnP: least score, cells per object and sharpness of the level allocation."""
+
+    score_threshold: float = 0.1
+    cells_per_object: int = 10
+    sharpness: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A checked bundle: everything the robot side knows about a network and its objects.
+
+    engines maps a precision ('fp32'...) to a file of `folder`, meshes an object name to one; `files` is the
+    sha256 of every file. `training`, `expected` and `covariance` are free mappings of plain values.
+    """
+
+    name: str
+    objects: Tuple[ObjectModel, ...]
+    network: NetworkSpec
+    decode: DecodeSpec
+    folder: Path = Path()
+    kind: str = 'keypoints'
+    schema: int = SCHEMA
+    engines: Mapping[str, str] = field(default_factory=dict)
+    licence: str = ''
+    origin: str = ''
+    training: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str, float] = field(default_factory=dict)
+    covariance: Optional[Mapping[str, Any]] = None
+    meshes: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """Object names in class order (the order of the network's outputs)."""
+        return tuple(item.name for item in self.objects)
+
+    def index(self, name: str) -> int:
+        """Class index of an object.
+
+        Raises:
+            ConfigError: the bundle does not know the object; names those it knows.
+        """
+        if name not in self.names:
+            known = ', '.join(self.names)
+            raise ConfigError(f'bundle {self.name!r} has no object {name!r}: it knows {known}')
+        return self.names.index(name)
+
+    def object(self, name: str) -> ObjectModel:
+        return self.objects[self.index(name)]
+
+    def engine_path(self, precision: str) -> Path:
+        """File of the engine of a precision.
+
+        Raises:
+            BundleError: the bundle has no such precision; names those it has.
+        """
+        if precision not in self.engines:
+            have = ', '.join(sorted(self.engines)) or 'none'
+            raise BundleError(f'bundle {self.name!r} has no {precision!r} engine: it has {have}')
+        return self.folder / self.engines[precision]
+
+    def by_obj_id(self) -> Dict[int, ObjectModel]:
+        """Objects by their BOP id."""
+        return {item.obj_id: item for item in self.objects}

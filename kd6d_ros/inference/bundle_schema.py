@@ -1,0 +1,299 @@
+"""The manifest's fields, one function per part: from YAML to records and back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+
+import numpy as np
+
+from kd6d_ros.errors import BundleError, ShapeError
+from kd6d_ros.inference.bundle_records import (
+    KINDS,
+    LAYOUT,
+    MANIFEST,
+    SCHEMA,
+    Bundle,
+    DecodeSpec,
+    LevelSpec,
+    NetworkSpec,
+)
+from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kd6d_ros.inference.manifest_fields import Field
+
+NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]{0,63}')
+PRECISION = re.compile(r'[a-z][a-z0-9_]{0,31}')
+RELATIVE = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}')
+SHA256 = re.compile(r'[0-9a-f]{64}')
+
+DIAMETERS = (0.005, 10.0)
+"""Sane diameters [m]; anything else is most likely in another unit."""
+
+REQUIRED = ('schema', 'name', 'kind', 'objects', 'network', 'decode', 'engines', 'licence', 'origin', 'files')
+OPTIONAL = ('training', 'expected', 'covariance', 'meshes')
+
+
+def read_bundle(root: Field, folder: Path) -> Bundle:
+    """The bundle that a manifest describes; files are not looked at.
+
+    Raises:
+        BundleError: names the line and the field.
+    """
+    _check_schema(root)
+    fields = root.mapping(REQUIRED, OPTIONAL)
+    kind = fields['kind'].text(32)
+    if kind not in KINDS:
+        fields['kind'].fail(f'unknown kind {kind!r}: this version of kd6d_ros knows {", ".join(KINDS)}')
+    objects = _objects(fields['objects'])
+    names = [item.name for item in objects]
+    meshes = _files_by(fields['meshes'], NAME, 'object name') if 'meshes' in fields else {}
+    for name in meshes:
+        if name not in names:
+            fields['meshes'].fail(f'{name!r} is not an object of this bundle')
+    engines = _files_by(fields['engines'], PRECISION, 'precision')
+    if not engines:
+        fields['engines'].fail('expected at least one engine')
+    covariance = fields.get('covariance')
+    expected = fields['expected'].open_mapping() if 'expected' in fields else {}
+    return Bundle(
+        name=_match(fields['name'], NAME, 'a name'),
+        objects=objects,
+        network=_network(fields['network']),
+        decode=_decode(fields['decode']),
+        folder=folder,
+        kind=kind,
+        engines=engines,
+        licence=fields['licence'].text(),
+        origin=fields['origin'].text(),
+        training=_free(fields['training']) if 'training' in fields else {},
+        expected={key: value.number() for key, value in expected.items()},
+        covariance=None if covariance is None or covariance.is_null else _free(covariance),
+        meshes=meshes,
+        files=_hashes(fields['files']),
+    )
+
+
+def _check_schema(root: Field) -> None:
+    fields = root.open_mapping()
+    if 'schema' not in fields:
+        root.fail("the field 'schema' is missing: is this a bundle of kd6d_ros?")
+    version = fields['schema'].whole(1, 10**6)
+    if version > SCHEMA:
+        fields['schema'].fail(
+            f'the bundle has schema {version}, this kd6d_ros reads up to {SCHEMA}: update kd6d_ros, '
+            'or export the bundle with this version'
+        )
+
+
+def _match(field: Field, pattern: re.Pattern[str], what: str) -> str:
+    value = field.text(200)
+    if not pattern.fullmatch(value):
+        field.fail(f'{value!r} is not {what} that matches {pattern.pattern}')
+    return value
+
+
+def _objects(field: Field) -> Tuple[ObjectModel, ...]:
+    objects: List[ObjectModel] = []
+    for item in field.items(1, 1000):
+        model = _object(item)
+        if model.name in [other.name for other in objects]:
+            item.fail(f'the name {model.name!r} is given twice')
+        if model.obj_id in [other.obj_id for other in objects]:
+            item.fail(f'obj_id {model.obj_id} is given twice')
+        objects.append(model)
+    return tuple(objects)
+
+
+def _object(field: Field) -> ObjectModel:
+    fields = field.mapping(('name', 'obj_id', 'diameter_m', 'keypoints_m'), ('display_name', 'symmetries'))
+    name = _match(fields['name'], NAME, 'an object name that ROS allows, one')
+    diameter = fields['diameter_m'].number()
+    if not DIAMETERS[0] <= diameter <= DIAMETERS[1]:
+        unit = '; are these millimetres?' if DIAMETERS[0] <= diameter / 1000 <= DIAMETERS[1] else ''
+        fields['diameter_m'].fail(f'expected {DIAMETERS[0]:g} .. {DIAMETERS[1]:g} metres, got {diameter:g}{unit}')
+    keypoints = fields['keypoints_m'].numbers((8, 3), -1e4, 1e4)
+    diagonal = float(np.linalg.norm(keypoints.max(axis=0) - keypoints.min(axis=0)))
+    if not 0.9 * diameter <= diagonal <= 1.9 * diameter:
+        fields['keypoints_m'].fail(
+            f'the corners span {diagonal:.4g} m, which does not fit a diameter of {diameter:.4g} m: '
+            'both must be in metres'
+        )
+    symmetries = _symmetries(fields['symmetries']) if 'symmetries' in fields else Symmetries()
+    display = fields['display_name'].text(200) if 'display_name' in fields else name
+    return ObjectModel(name, fields['obj_id'].whole(0, 10**9), diameter, keypoints, symmetries, display)
+
+
+def _symmetries(field: Field) -> Symmetries:
+    if field.is_null:
+        return Symmetries()
+    fields = field.mapping((), ('discrete', 'continuous'))
+    discrete = []
+    for item in fields['discrete'].items(0, 1000) if 'discrete' in fields else ():
+        matrix = item.numbers((16,), -1e4, 1e4).reshape(4, 4)
+        if not np.allclose(matrix[3], [0, 0, 0, 1]):
+            item.fail('the last row of a 4x4 transform is 0 0 0 1')
+        try:
+            discrete.append(RigidTransform.from_matrix(matrix))
+        except ShapeError as error:
+            item.fail(str(error))
+    continuous = []
+    for item in fields['continuous'].items(0, 100) if 'continuous' in fields else ():
+        parts = item.mapping(('axis', 'offset_m'))
+        axis = parts['axis'].numbers((3,))
+        length = float(np.linalg.norm(axis))
+        if length < 1e-6:
+            parts['axis'].fail('the axis has no length')
+        continuous.append(ContinuousSymmetry(axis / length, parts['offset_m'].numbers((3,), -1e4, 1e4)))
+    return Symmetries(tuple(discrete), tuple(continuous))
+
+
+def _network(field: Field) -> NetworkSpec:
+    fields = field.mapping(
+        ('crop_size', 'crop_padding', 'frame_size', 'max_cells', 'levels', 'layout'),
+        ('parameters', 'architecture'),
+    )
+    levels = []
+    for item in fields['levels'].items(1, 8):
+        parts = item.mapping(('stride', 'anchor_size'))
+        levels.append(LevelSpec(parts['stride'].whole(1, 256), parts['anchor_size'].number(1.0, 4096.0)))
+    # The coarser levels round up, so only the finest has to divide the input.
+    finest = min(level.stride for level in levels)
+    crop_size = fields['crop_size'].whole(16, 2048)
+    if crop_size % finest:
+        fields['crop_size'].fail(f'{crop_size} is not a multiple of the finest stride {finest}')
+    frame = fields['frame_size']
+    size = None
+    if not frame.is_null:
+        width, height = (side.whole(16, 8192) for side in frame.items(2, 2))
+        if width % finest or height % finest:
+            frame.fail(f'{width}x{height} is not a multiple of the finest stride {finest}')
+        size = (width, height)
+    layout = fields['layout'].text(64)
+    if layout != LAYOUT:
+        fields['layout'].fail(f'unknown layout {layout!r}: this version of kd6d_ros knows {LAYOUT}')
+    return NetworkSpec(
+        crop_size=crop_size,
+        crop_padding=fields['crop_padding'].number(1.0, 5.0),
+        frame_size=size,
+        max_cells=fields['max_cells'].whole(1, 65536),
+        levels=tuple(levels),
+        layout=layout,
+        parameters=fields['parameters'].whole(0, 10**12) if 'parameters' in fields else 0,
+        architecture=fields['architecture'].text(200) if 'architecture' in fields else '',
+    )
+
+
+def _decode(field: Field) -> DecodeSpec:
+    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'))
+    return DecodeSpec(
+        fields['score_threshold'].number(0.0, 1.0),
+        fields['cells_per_object'].whole(1, 1000),
+        fields['sharpness'].number(0.0, 100.0),
+    )
+
+
+def _files_by(field: Field, pattern: re.Pattern[str], what: str) -> Dict[str, str]:
+    """Mapping of names to relative files."""
+    if field.is_null:
+        return {}
+    out = {}
+    for key, value in field.open_mapping().items():
+        if not pattern.fullmatch(key):
+            value.fail(f'{key!r} is not a {what} that matches {pattern.pattern}')
+        out[key] = _relative(value, value.text(300))
+    return out
+
+
+def _relative(field: Field, path: str) -> str:
+    if not RELATIVE.fullmatch(path) or '..' in path.split('/') or path == MANIFEST:
+        field.fail(f'{path!r} is not a file inside the bundle folder')
+    return path
+
+
+def _hashes(field: Field) -> Dict[str, str]:
+    out = {}
+    for key, value in field.open_mapping().items():
+        _relative(value, key)
+        out[key] = _match(value, SHA256, 'a sha256')
+    if len(out) > 10_000:
+        field.fail(f'expected at most 10000 files, got {len(out)}')
+    return out
+
+
+def _free(field: Field) -> Dict[str, Any]:
+    if field.is_null:
+        return {}
+    return {key: value.plain() for key, value in field.open_mapping().items()}
+
+
+def manifest_record(bundle: Bundle) -> Dict[str, Any]:
+    """What goes into the manifest, in the order of the schema.
+
+    Raises:
+        BundleError: the bundle holds a value that YAML cannot.
+    """
+    network = bundle.network
+    record = {
+        'schema': SCHEMA,
+        'name': bundle.name,
+        'kind': bundle.kind,
+        'objects': [_object_record(item) for item in bundle.objects],
+        'network': {
+            'crop_size': network.crop_size,
+            'crop_padding': network.crop_padding,
+            'frame_size': None if network.frame_size is None else list(network.frame_size),
+            'max_cells': network.max_cells,
+            'levels': [{'stride': x.stride, 'anchor_size': x.anchor_size} for x in network.levels],
+            'layout': network.layout,
+            'parameters': network.parameters,
+            'architecture': network.architecture,
+        },
+        'decode': {
+            'score_threshold': bundle.decode.score_threshold,
+            'cells_per_object': bundle.decode.cells_per_object,
+            'sharpness': bundle.decode.sharpness,
+        },
+        'engines': dict(bundle.engines),
+        'licence': bundle.licence,
+        'origin': bundle.origin,
+        'training': dict(bundle.training),
+        'expected': dict(bundle.expected),
+        'covariance': None if bundle.covariance is None else dict(bundle.covariance),
+        'meshes': dict(bundle.meshes),
+        'files': dict(bundle.files),
+    }
+    plain: Dict[str, Any] = plain_values(record, bundle.name)
+    return plain
+
+
+def _object_record(item: ObjectModel) -> Dict[str, Any]:
+    return {
+        'name': item.name,
+        'display_name': item.display_name or item.name,
+        'obj_id': item.obj_id,
+        'diameter_m': item.diameter,
+        'keypoints_m': np.round(item.keypoints, 9),
+        'symmetries': {
+            'discrete': [np.round(x.matrix().reshape(-1), 9) for x in item.symmetries.discrete],
+            'continuous': [
+                {'axis': np.round(x.axis, 9), 'offset_m': np.round(x.offset, 9)} for x in item.symmetries.continuous
+            ],
+        },
+    }
+
+
+def plain_values(value: Any, where: str) -> Any:
+    """`value` as what safe YAML knows; NumPy numbers and arrays become numbers and lists."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item, f'{where}.{key}') for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain_values(value.tolist(), where)
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item, where) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise BundleError(f'{where}: a manifest cannot hold a {type(value).__name__}: use numbers, text or lists')

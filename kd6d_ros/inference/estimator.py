@@ -1,0 +1,269 @@
+"""The only way from an image to poses: the node, the benchmark and the evaluation all call this.
+
+    image + camera -> where? (tracked region, given detections, or the whole frame) -> crop -> network
+      -> cells of one instance -> PnP -> gates -> identity over time -> PoseEstimate
+
+Nothing that fails a gate is returned, nothing is carried over from an earlier image, and every refusal is
+in ``report``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from kd6d_ros.errors import CameraError, ConfigError, ImageError
+from kd6d_ros.inference import gates
+from kd6d_ros.inference.decode import box_iou
+from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.measure import Frame, Measurer, Request
+from kd6d_ros.inference.records import FrameReport
+from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.inference.tracking import Tracker
+from kd6d_ros.types import PoseEstimate
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.types import Camera, Detection, ImageArray
+
+SAME_INSTANCE = 0.5
+"""Two poses of one object whose projected boxes overlap more than this (IoU) are the same instance."""
+
+KEEP_SECOND = 0.8
+"""A second measurement replaces the first unless its quality is below this share of the first one's."""
+
+SPARE_DETECTIONS = 2
+"""Boxes of one object beyond max_instances that are tried, because the best-scored box can be wrong."""
+
+
+class PoseEstimator:
+    """Estimates the poses of a bundle's objects, image after image. Not thread-safe: one caller at a time."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, settings: Optional[EstimatorSettings] = None) -> None:
+        """
+        Raises:
+            ConfigError: settings name an object that the bundle does not know.
+        """
+        self.bundle, self.engine = bundle, engine
+        self.settings = settings or EstimatorSettings()
+        names = self.settings.objects or bundle.names
+        self._wanted = [bundle.index(name) for name in names]
+        threshold = self.settings.score_threshold
+        decode = bundle.decode if threshold < 0 else replace(bundle.decode, score_threshold=threshold)
+        self._measurer = Measurer(bundle, engine, self.settings, decode)
+        self._tracker = Tracker(self.settings.tracking_timeout_s, self.settings.max_instances)
+        self._last_search = -np.inf
+        self._report = FrameReport()
+
+    @property
+    def report(self) -> FrameReport:
+        """What happened in the last call of ``estimate``."""
+        return self._report
+
+    @property
+    def can_find(self) -> bool:
+        """Whether this bundle and these settings allow a search of the whole frame."""
+        return self.settings.find and self.bundle.network.frame_size is not None
+
+    def reset(self) -> None:
+        """Forget all instances and the last stamp (a new recording, or images without order in time)."""
+        self._tracker.reset()
+        self._last_search = -np.inf
+
+    def estimate(
+        self,
+        image: ImageArray,
+        camera: Camera,
+        stamp: float,
+        detections: Optional[Sequence[Detection]] = None,
+    ) -> List[PoseEstimate]:
+        """Poses of the objects in one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of the size of `camera`.
+            camera: intrinsics of the image.
+            stamp: acquisition time [s]. The last stamp again is ignored (no pose); one that goes back drops
+                all instances first.
+            detections: 2D boxes to measure (of unknown or unselected objects: skipped); None lets the
+                estimator look by itself, an empty list means that there is nothing to measure.
+
+        Raises:
+            ImageError: wrong shape or type of the image.
+            CameraError: image and camera of different sizes.
+            ConfigError: the stamp is not finite.
+            EngineError: the engine failed.
+        """
+        start = perf_counter()
+        _check_input(image, camera, stamp)
+        self._report = FrameReport(stamp=stamp)
+        frame = Frame(image, camera)
+        time = self._tracker.advance(stamp)
+        if time == 'repeated':
+            self._report = FrameReport(stamp=stamp, mode='ignored', note='stamp repeated: image ignored')
+            return []
+        note = ''
+        if time == 'back':
+            self._last_search = -np.inf
+            note = 'time went back: all instances dropped'
+        mode, candidates = self._look(frame, stamp, detections)
+        poses = self._publishable(frame, candidates)
+        frame.stages['total'] = perf_counter() - start
+        self._report = FrameReport(
+            stamp, mode, frame.stages, tuple(frame.rejections), tuple(frame.regions), len(poses), note
+        )
+        return poses
+
+    def _look(
+        self, frame: Frame, stamp: float, detections: Optional[Sequence[Detection]]
+    ) -> Tuple[str, List[Candidate]]:
+        """Candidates that passed the gates, and the mode."""
+        if detections is not None:
+            return 'detections', self._detected(frame, detections)
+        accepted = self._tracked(frame, stamp) if self.settings.track else []
+        mode = 'tracked' if frame.regions else 'idle'
+        wanted = self._to_search(accepted, stamp)
+        if wanted:
+            mode = 'tracked+frame' if frame.regions else 'frame'
+            self._last_search = stamp
+            accepted += self._found(frame, wanted, accepted)
+        return mode, accepted
+
+    def _tracked(self, frame: Frame, stamp: float) -> List[Candidate]:
+        """Measure every object where it is expected; what fails is searched for in the whole frame."""
+        requests = []
+        for track in self._tracker.tracks:
+            box = gates.projected_box(track.model, track.expected(stamp), frame.camera)
+            if box is None:
+                continue
+            requests.append(Request(self.bundle.index(track.model.name), box, 'tracked', track.number))
+        return self._gated(frame, self._measurer.crops(frame, requests))
+
+    def _to_search(self, accepted: Sequence[Candidate], stamp: float) -> List[int]:
+        """Classes to look for in the whole frame: those not seen, and at times those with room for more."""
+        if not self.can_find:
+            return []
+        due = stamp - self._last_search >= self.settings.search_period_s
+        out = []
+        for index in self._wanted:
+            name = self.bundle.objects[index].name
+            count = sum(item.model.name == name for item in accepted)
+            lost = count < sum(track.seen for track in self._tracker.of(name))
+            if not accepted or lost or (due and count < self.settings.max_instances):
+                out.append(index)
+        return out
+
+    def _found(self, frame: Frame, wanted: Sequence[int], known: Sequence[Candidate]) -> List[Candidate]:
+        """Find in the whole frame, then measure each new instance in a crop around its rough pose."""
+        requests, rough = [], []
+        for index, box, candidate in self._measurer.whole(frame, wanted, self.settings.max_instances + len(known)):
+            name = self.bundle.objects[index].name
+            if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known):
+                continue
+            requests.append(Request(index, box, 'measure'))
+            rough.append(candidate)
+        return self._gated(frame, self._measure_again(frame, requests, rough, self.settings.refine_crops))
+
+    def _detected(self, frame: Frame, detections: Sequence[Detection]) -> List[Candidate]:
+        """Measure the best-scored boxes of each object, then once more around the pose each gave."""
+        requests = []
+        for index in self._wanted:
+            name = self.bundle.objects[index].name
+            own = [item for item in detections if item.object_name == name and _usable(item.box)]
+            own.sort(key=lambda item: -item.score)
+            requests += [
+                Request(index, np.asarray(item.box, dtype=np.float64), 'detections')
+                for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
+            ]
+        first = self._measurer.crops(frame, requests)
+        again = [
+            (replace(request, box=candidate.box, mode='measure'), candidate)
+            for request, candidate in zip(requests, first, strict=True)
+            if candidate is not None
+        ]
+        around, rough = [item[0] for item in again], [item[1] for item in again]
+        return self._gated(frame, self._measure_again(frame, around, rough, self.settings.refine_crops))
+
+    def _measure_again(
+        self, frame: Frame, requests: List[Request], first: Sequence[Optional[Candidate]], times: int
+    ) -> List[Optional[Candidate]]:
+        """Repeat the measurement in crops around the present poses and keep the better of each pair."""
+        best = list(first)
+        for _ in range(times):
+            second = self._measurer.crops(frame, requests)
+            best = [self._better(frame, *pair) for pair in zip(best, second, strict=True)]
+            requests = [
+                request if item is None else replace(request, box=item.box)
+                for request, item in zip(requests, best, strict=True)
+            ]
+        return best
+
+    def _better(self, frame: Frame, first: Optional[Candidate], second: Optional[Candidate]) -> Optional[Candidate]:
+        if first is None or second is None:
+            return first or second
+        if gates.check(second, self.settings, frame.camera) is not None:
+            return first
+        if gates.check(first, self.settings, frame.camera) is not None:
+            return second
+        return second if second.quality >= KEEP_SECOND * first.quality else first
+
+    def _gated(self, frame: Frame, candidates: Sequence[Optional[Candidate]]) -> List[Candidate]:
+        out = []
+        for item in candidates:
+            if item is None:
+                continue
+            rejection = gates.check(item, self.settings, frame.camera)
+            if rejection is None:
+                out.append(item)
+            else:
+                frame.rejections.append(rejection)
+        return out
+
+    def _publishable(self, frame: Frame, candidates: Sequence[Candidate]) -> List[PoseEstimate]:
+        """Drop doubles and surplus instances, give identities."""
+        kept: List[Candidate] = []
+        order = sorted(candidates, key=lambda item: (item.track is None, -item.quality))
+        for item in order:
+            same = [other for other in kept if other.model.name == item.model.name]
+            overlap = max((box_iou(other.box, item.box) for other in same), default=0.0)
+            if overlap > SAME_INSTANCE:
+                frame.reject(item.model.name, gates.DUPLICATE, overlap, SAME_INSTANCE, item.mode)
+            elif len(same) >= self.settings.max_instances:
+                frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
+            else:
+                kept.append(item)
+        return [
+            PoseEstimate(
+                object_name=item.model.name,
+                instance_id=track.instance_id,
+                cam_from_obj=pose,
+                score=item.score,
+                inliers=item.inliers,
+                correspondences=item.correspondences,
+                reprojection_error_px=item.rms,
+            )
+            for item, (track, pose) in zip(kept, self._tracker.commit(kept), strict=True)
+        ]
+
+
+def _usable(box: object) -> bool:
+    """Finite, four numbers, positive size."""
+    values = np.asarray(box, dtype=np.float64)
+    fits = values.shape == (4,) and bool(np.isfinite(values).all())
+    return fits and bool(values[2] > values[0] and values[3] > values[1])
+
+
+def _check_input(image: ImageArray, camera: Camera, stamp: float) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        what = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f'image: expected a uint8 RGB array (height, width, 3), got {what}')
+    if image.shape[:2] != (camera.height, camera.width):
+        raise CameraError(
+            f'image is {image.shape[1]}x{image.shape[0]} but the camera is {camera.width}x{camera.height}: '
+            'use the camera_info of this very image stream'
+        )
+    if not np.isfinite(stamp):
+        raise ConfigError(f'stamp: expected a finite time in seconds, got {stamp!r}')

@@ -1,0 +1,104 @@
+"""A pose you can trust or nothing at all: the conditions that a candidate must meet to be published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+
+import numpy as np
+
+from kd6d_ros.geometry.cameras import project
+from kd6d_ros.inference.decode import corners_box
+from kd6d_ros.inference.records import Rejection
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.types import Camera, FloatArray, ObjectModel, RigidTransform
+
+NO_CELLS = 'no cell above the score threshold'
+NO_POSE = 'no pose explains the cells'
+SCORE = 'score too low'
+INLIERS = 'too few inliers'
+RATIO = 'inlier ratio too low'
+REPROJECTION = 'reprojection error too large'
+NOT_FINITE = 'pose not finite'
+BEHIND = 'behind the camera'
+TOO_NEAR = 'nearer than min_distance'
+TOO_FAR = 'farther than max_distance'
+OUTSIDE = 'outside the image'
+DUPLICATE = 'same place as a better instance'
+TOO_MANY = 'more than max_instances'
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; `visible` is
+    the share of that box inside the image; track: number of the track whose region gave it, or None."""
+
+    model: ObjectModel
+    cam_from_obj: RigidTransform
+    score: float
+    inliers: int
+    correspondences: int
+    rms: float
+    box: FloatArray
+    mode: str
+    track: Optional[int] = None
+
+    @property
+    def size(self) -> float:
+        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
+
+    @property
+    def quality(self) -> float:
+        """Which of two candidates for one instance is better: score times share of inliers."""
+        return self.score * self.inliers / max(self.correspondences, 1)
+
+
+def projected_box(model: ObjectModel, cam_from_obj: RigidTransform, camera: Camera) -> Optional[FloatArray]:
+    """Box x0 y0 x1 y1 [image px] of the projected 3D box; None when a corner is not in front of the camera.
+
+    Corners beyond what the distortion model can image (NaN from ``project``) are left out.
+    """
+    corners = cam_from_obj.apply(model.keypoints)
+    if corners[:, 2].min() <= 1e-3:
+        return None
+    pixels = project(camera, corners)
+    seen = np.isfinite(pixels).all(axis=1)
+    return corners_box(pixels[seen]) if seen.sum() >= 4 else None
+
+
+def visible_share(box: FloatArray, camera: Camera) -> float:
+    """Share of a box that lies inside the image."""
+    inside = np.minimum(box[2:], [camera.width - 0.5, camera.height - 0.5]) - np.maximum(box[:2], -0.5)
+    area = float(np.prod(box[2:] - box[:2]))
+    return float(np.clip(inside, 0, None).prod() / area) if area > 0 else 0.0
+
+
+def check(candidate: Candidate, settings: EstimatorSettings, camera: Camera) -> Optional[Rejection]:
+    """The first condition that the candidate fails, or None: it may be published."""
+    for reason, value, limit, fine in _conditions(candidate, settings, camera):
+        if not fine:
+            return Rejection(candidate.model.name, reason, value, limit, candidate.mode)
+    return None
+
+
+def _conditions(
+    candidate: Candidate, settings: EstimatorSettings, camera: Camera
+) -> Iterator[Tuple[str, float, float, bool]]:
+    """(reason, value, limit, passes), written so that NaN never passes."""
+    depth = float(candidate.cam_from_obj.translation[2])
+    nearest = float(candidate.cam_from_obj.apply(candidate.model.keypoints)[:, 2].min())
+    ratio = candidate.inliers / max(candidate.correspondences, 1)
+    error = max(settings.max_reprojection_error_px, settings.max_reprojection_error_relative * candidate.size)
+    seen = visible_share(candidate.box, camera)
+    finite = np.isfinite(candidate.cam_from_obj.translation).all() and np.isfinite(candidate.box).all()
+    yield NOT_FINITE, 0.0, 0.0, bool(finite)
+    yield SCORE, candidate.score, settings.min_score, candidate.score >= settings.min_score
+    yield INLIERS, candidate.inliers, settings.min_inliers, candidate.inliers >= settings.min_inliers
+    yield RATIO, ratio, settings.min_inlier_ratio, ratio >= settings.min_inlier_ratio
+    yield REPROJECTION, candidate.rms, error, candidate.rms <= error
+    yield BEHIND, nearest, 0.0, nearest > 0
+    yield TOO_NEAR, depth, settings.min_distance, depth >= settings.min_distance
+    yield TOO_FAR, depth, settings.max_distance, depth <= settings.max_distance
+    yield OUTSIDE, seen, settings.min_visible, seen >= settings.min_visible

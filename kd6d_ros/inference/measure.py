@@ -1,0 +1,166 @@
+"""Regions in, candidate poses out: crop, run the network, decode, solve. No policy and no memory."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from kd6d_ros.inference import gates
+from kd6d_ros.inference.crop import Crop
+from kd6d_ros.inference.decode import CellCloud, box_iou, decode_instances
+from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.pnp import solve_pose
+from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
+    from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.types import Camera, FloatArray, ImageArray, LocalPredictions
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Measure one object in a crop around `box` (4,) [image px]."""
+
+    class_index: int
+    box: FloatArray
+    mode: str
+    track: Optional[int] = None
+
+
+@dataclass(eq=False)
+class Frame:
+    """One image on its way: what was looked at, refused and how long each stage took."""
+
+    image: ImageArray
+    camera: Camera
+    stages: Dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    rejections: List[Rejection] = field(default_factory=list)
+    regions: List[RegionReport] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[stage] += perf_counter() - start
+
+    def reject(self, name: str, reason: str, value: float, limit: float, mode: str) -> None:
+        self.rejections.append(Rejection(name, reason, float(value), float(limit), mode))
+
+    def look(self, mode: str, name: Optional[str], box: FloatArray) -> None:
+        x0, y0, x1, y1 = (float(v) for v in box)
+        self.regions.append(RegionReport(mode, name, (x0, y0, x1, y1)))
+
+
+class Measurer:
+    """Measures poses in given regions of a frame, and finds rough ones in the whole frame."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, settings: EstimatorSettings, decode: DecodeSpec) -> None:
+        self._bundle, self._engine, self._settings, self._decode = bundle, engine, settings, decode
+
+    def crops(self, frame: Frame, requests: Sequence[Request]) -> List[Optional[Candidate]]:
+        """One candidate (or None, with a rejection in the frame) for each request."""
+        boxes = [self._box(frame, request) for request in requests]
+        network = self._bundle.network
+        with frame.timed('preprocess'):
+            crops = [
+                None if box is None else Crop.around_box(box, network.crop_padding, network.crop_size) for box in boxes
+            ]
+            images = [crop.extract(frame.image) for crop in crops if crop is not None]
+        if not images:
+            return [None] * len(requests)
+        active = [request for request, crop in zip(requests, crops, strict=True) if crop is not None]
+        classes = np.zeros((len(active), len(self._bundle.objects)), dtype=bool)
+        classes[np.arange(len(active)), [request.class_index for request in active]] = True
+        with frame.timed('inference'):
+            cells = iter(self._engine.run(np.stack(images), classes))
+        return [
+            None if crop is None else self._one(frame, request, crop, next(cells))
+            for request, crop in zip(requests, crops, strict=True)
+        ]
+
+    def _box(self, frame: Frame, request: Request) -> Optional[FloatArray]:
+        """The box of a request, cut to three times the image (a huge box would only cost time); None, with a
+        rejection, when it does not touch the image."""
+        name = self._bundle.objects[request.class_index].name
+        size = np.array([frame.camera.width, frame.camera.height], dtype=np.float64)
+        box = np.clip(np.asarray(request.box, dtype=np.float64), np.tile(-size, 2), np.tile(2 * size, 2))
+        share = gates.visible_share(box, frame.camera)
+        if not share > 0:
+            frame.reject(name, gates.OUTSIDE, share, 0.0, request.mode)
+            return None
+        frame.look(request.mode, name, box)
+        return box
+
+    def _one(self, frame: Frame, request: Request, crop: Crop, cells: LocalPredictions) -> Optional[Candidate]:
+        with frame.timed('decode'):
+            most = min(self._settings.max_instances, 3)
+            clouds = decode_instances(cells, request.class_index, self._bundle.network, self._decode, most)
+        if not clouds:
+            name = self._bundle.objects[request.class_index].name
+            best = float(cells.score.max()) if len(cells.score) else 0.0
+            frame.reject(name, gates.NO_CELLS, best, self._decode.score_threshold, request.mode)
+            return None
+        here = crop.to_network(np.asarray(request.box, dtype=np.float64).reshape(2, 2)).reshape(4)
+        cloud = max(clouds, key=lambda item: box_iou(item.box(), here)) if len(clouds) > 1 else clouds[0]
+        return self._solve(frame, cloud, crop, request.mode, request.track)
+
+    def _solve(
+        self, frame: Frame, cloud: CellCloud, crop: Crop, mode: str, track: Optional[int] = None
+    ) -> Optional[Candidate]:
+        model = self._bundle.objects[cloud.class_index]
+        settings = self._settings
+        with frame.timed('pnp'):
+            pixels = crop.to_image(cloud.keypoints)
+            threshold = max(settings.inlier_threshold_px, settings.inlier_threshold_relative * cloud.size / crop.scale)
+            result = solve_pose(model.keypoints, pixels, cloud.scores, frame.camera, threshold)
+            box = None if result is None else gates.projected_box(model, result.cam_from_obj, frame.camera)
+        if result is None or box is None:
+            frame.reject(model.name, gates.NO_POSE, 0.0, threshold, mode)
+            return None
+        return Candidate(
+            model=model,
+            cam_from_obj=result.cam_from_obj,
+            score=cloud.score,
+            inliers=result.count,
+            correspondences=result.inliers.size,
+            rms=result.rms,
+            box=box,
+            mode=mode,
+            track=track,
+        )
+
+    def whole(
+        self, frame: Frame, wanted: Sequence[int], max_instances: int
+    ) -> List[Tuple[int, FloatArray, Optional[Candidate]]]:
+        """Search the whole frame for some classes.
+
+        Returns:
+            (class index, box (4,) [image px] where to measure, rough candidate or None) of each instance.
+        """
+        size = self._bundle.network.frame_size
+        assert size is not None, 'the estimator asks for a search only when the network can'
+        classes = np.zeros((1, len(self._bundle.objects)), dtype=bool)
+        classes[0, list(wanted)] = True
+        with frame.timed('preprocess'):
+            crop = Crop.letterbox((frame.camera.width, frame.camera.height), size)
+            image = crop.extract(frame.image)[None]
+        frame.look('frame', None, np.array([-0.5, -0.5, frame.camera.width - 0.5, frame.camera.height - 0.5]))
+        with frame.timed('inference'):
+            cells = self._engine.run(image, classes)[0]
+        out: List[Tuple[int, FloatArray, Optional[Candidate]]] = []
+        for index in wanted:
+            with frame.timed('decode'):
+                clouds = decode_instances(cells, index, self._bundle.network, self._decode, max_instances)
+            for cloud in clouds:
+                rough = self._solve(frame, cloud, crop, 'frame')
+                box = crop.to_image(cloud.box().reshape(2, 2)).reshape(4) if rough is None else rough.box
+                out.append((index, box, rough))
+        return out

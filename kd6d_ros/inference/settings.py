@@ -1,0 +1,95 @@
+"""Settings of the estimator: one table, from which the node declares its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional, Tuple
+
+import numpy as np
+
+from kd6d_ros.errors import ConfigError
+
+
+def _setting(default: Any, text: str, low: Optional[float] = None, high: Optional[float] = None) -> Any:
+    return field(default=default, metadata={'description': text, 'min': low, 'max': high})
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    """What the estimator may look for, where, and what it accepts.
+
+    Every field carries metadata: 'description' (a sentence), 'min' and 'max' (inclusive, None = no bound).
+
+    Raises:
+        ConfigError: a value of the wrong type or out of range; names the field and the range.
+    """
+
+    objects: Tuple[str, ...] = _setting((), 'Names of the objects to look for; empty: all of the bundle.')
+    track: bool = _setting(True, 'Follow an accepted pose in a crop around it in the next image.')
+    find: bool = _setting(True, 'Search the whole image for objects that are not tracked.')
+    search_period_s: float = _setting(
+        0.5, 'Seconds between whole-image searches for what is missing while something is tracked.', 0.0, 3600.0
+    )
+    max_instances: int = _setting(1, 'Most instances of one object in one image.', 1, 50)
+    score_threshold: float = _setting(
+        -1.0, 'Least score of a cell, 0 to 1; -1 takes the value of the bundle.', -1.0, 1.0
+    )
+    min_score: float = _setting(0.2, 'Least score of a published pose, 0 to 1.', 0.0, 1.0)
+    min_inliers: int = _setting(12, 'Least 2D-3D correspondences that agree with a pose.', 4, 10000)
+    min_inlier_ratio: float = _setting(0.35, 'Least share of correspondences that agree.', 0.0, 1.0)
+    inlier_threshold_px: float = _setting(
+        3.0,
+        'Pixels within which a correspondence agrees; the relative value counts if larger.',
+        0.1,
+        100.0,
+    )
+    inlier_threshold_relative: float = _setting(
+        0.06, 'Share of the object size in the image within which a correspondence agrees.', 0.0, 0.5
+    )
+    max_reprojection_error_px: float = _setting(
+        6.0,
+        'Largest RMS reprojection error in image pixels; the relative value counts if larger.',
+        0.1,
+        100.0,
+    )
+    max_reprojection_error_relative: float = _setting(
+        0.04, 'Largest RMS reprojection error as a share of the size of the object in the image.', 0.0, 0.5
+    )
+    min_distance: float = _setting(0.05, 'Least depth of the object origin in metres.', 0.001, 100.0)
+    max_distance: float = _setting(10.0, 'Largest depth of the object origin in metres.', 0.01, 1000.0)
+    min_visible: float = _setting(
+        0.2, 'Least share of the projected 3D box that must lie in the image, 0 to 1.', 0.0, 1.0
+    )
+    refine_crops: int = _setting(
+        1, 'How often a found or detected object is measured again in a crop around its first pose.', 0, 3
+    )
+    tracking_timeout_s: float = _setting(
+        1.0, 'Seconds after which an object that was not seen loses its instance id.', 0.0, 3600.0
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objects, str):
+            raise ConfigError(f'setting objects: expected a list of names, got {self.objects!r}')
+        object.__setattr__(self, 'objects', tuple(self.objects))
+        for item in fields(self):
+            if item.name != 'objects':
+                _check(item.name, getattr(self, item.name), item.default, item.metadata)
+        if self.min_distance >= self.max_distance:
+            raise ConfigError(
+                f'setting min_distance: {self.min_distance} m must be less than max_distance {self.max_distance} m'
+            )
+
+
+def _check(name: str, value: Any, default: Any, metadata: Any) -> None:
+    kind = type(default)
+    numeric = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    whole = numeric and float(value) == int(value) if numeric and np.isfinite(value) else False
+    fits = isinstance(value, bool) if kind is bool else whole if kind is int else numeric
+    if not fits:
+        word = {bool: 'true or false', int: 'a whole number', float: 'a number'}[kind]
+        raise ConfigError(f'setting {name}: expected {word}, got {value!r}')
+    if kind is bool:
+        return
+    low, high = metadata['min'], metadata['max']
+    if not low <= value <= high:
+        raise ConfigError(f'setting {name}: expected {low:g} .. {high:g}, got {value!r}')

@@ -1,0 +1,44 @@
+"""The network as the robot runs it: raw pixels in, pre-selected cells out, all in one graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kd6d_ros.networks.keypoint_network import KeypointNetwork
+
+INPUTS = ('image', 'classes')
+OUTPUTS = ('class_index', 'score', 'level', 'centre', 'keypoints')
+
+
+class DeployedGraph(nn.Module):
+    """image (N, H, W, 3) uint8 RGB and classes (N, C) bool to the M best cells of each image.
+
+    Returns class_index (N, M) int64, score (N, M) float32 in [0, 1] (best first, 0 for classes that were not
+    asked for), level (N, M) int64, centre (N, M, 2) and keypoints (N, M, 8, 2) float32 network px.
+    M is always max_cells, so that every shape is fixed: a small crop is filled up with cells of score 0.
+    """
+
+    def __init__(self, network: KeypointNetwork, max_cells: int) -> None:
+        super().__init__()
+        self.network, self.max_cells = network, max_cells
+
+    def forward(self, image: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        output = self.network(image.permute(0, 3, 1, 2).float())
+        score = torch.sigmoid(output.logits) * classes[:, None, :].float()
+        flat = score.flatten(1)
+        best, index = functional.pad(flat, (0, self.max_cells)).topk(self.max_cells, dim=1)
+        index = index.clamp(max=flat.shape[1] - 1)
+        count = self.network.spec.classes
+        cell, class_index = index // count, index % count
+        keypoints = output.keypoints.flatten(1, 2).flatten(2)
+        picked = keypoints.gather(1, index[..., None].expand(-1, -1, keypoints.shape[2]))
+        grid = output.grid
+        return (
+            class_index,
+            best,
+            grid.level[cell],
+            grid.centre[cell],
+            picked.unflatten(2, (8, 2)),
+        )

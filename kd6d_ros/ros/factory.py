@@ -1,0 +1,100 @@
+"""From parameters to a loaded estimator: bundle, engine, PoseEstimator. The seam that tests replace."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Sequence
+
+from kd6d_ros.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.ros.pipeline import Estimator
+    from kd6d_ros.types import ObjectModel
+
+OBJECT_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*')
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An estimator that is ready: `models` by name in class order, one line each about bundle and engine;
+    `rebuild` makes an estimator on the same engine with other settings."""
+
+    models: Mapping[str, ObjectModel]
+    estimator: Estimator
+    bundle: str
+    engine: str
+    rebuild: Callable[[EstimatorSettings], Estimator]
+
+
+Factory = Callable[[Mapping[str, Any], 'EstimatorSettings'], Loaded]
+"""(parameter values by name, settings) -> Loaded; raises the errors of the package."""
+
+
+def load_estimator(values: Mapping[str, Any], settings: EstimatorSettings) -> Loaded:
+    """The real one: finds the bundle, checks it, loads the engine and runs it once.
+
+    Raises:
+        BundleError, EngineError, ConfigError...: one line with the cure.
+    """
+    from kd6d_ros.inference.bundle import load_bundle
+    from kd6d_ros.inference.engines.select import make_engine
+    from kd6d_ros.inference.estimator import PoseEstimator
+    from kd6d_ros.inference.locate import find_bundle
+
+    if not values['bundle']:
+        raise ConfigError('parameter bundle is empty: set it to the name or the folder of a model bundle')
+    bundle = load_bundle(find_bundle(values['bundle']))
+    engine = make_engine(bundle, values['engine'], values['precision'], values['threads'] or None)
+
+    def build(chosen: EstimatorSettings) -> Estimator:
+        return PoseEstimator(bundle, engine, chosen)
+
+    names = settings.objects or bundle.names
+    models = {name: with_mesh(bundle, name, values['meshes']) for name in names}
+    check_names(models)
+    warm_up = getattr(engine, 'warm_up', None)
+    if warm_up is not None:
+        warm_up()
+    return Loaded(models, build(settings), f'{bundle.name} ({bundle.folder})', engine.description, build)
+
+
+def with_mesh(bundle: Bundle, name: str, folder: str) -> ObjectModel:
+    """An object with the mesh of `folder` (obj_000001.ply... in millimetres), or the bundle's when that is ''.
+
+    Raises:
+        BundleError, ConfigError, MeshError: the mesh cannot be read.
+    """
+    from kd6d_ros.geometry.meshes import validate_mesh
+    from kd6d_ros.geometry.ply import read_ply
+    from kd6d_ros.inference.bundle import load_mesh
+
+    model = bundle.object(name)
+    if not folder:
+        return replace(model, mesh=load_mesh(bundle, name))
+    if not Path(folder).expanduser().is_dir():
+        raise ConfigError(f'parameter meshes: {folder} is no folder: set it to one with obj_{model.obj_id:06d}.ply')
+    path = Path(folder).expanduser() / f'obj_{model.obj_id:06d}.ply'
+    mesh = read_ply(path, 0.001)
+    validate_mesh(mesh, str(path))
+    return replace(model, mesh=mesh)
+
+
+def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:
+    """
+    Raises:
+        BundleError: a name that cannot be part of a ROS topic name.
+    """
+    for name in names:
+        if not OBJECT_NAME.fullmatch(name):
+            raise BundleError(
+                f'object name {name!r} is not allowed in a ROS topic: use letters, digits and _, a letter first'
+            )
+
+
+def describe(loaded: Loaded) -> Dict[str, str]:
+    """Key and value pairs for diagnostics."""
+    return {'bundle': loaded.bundle, 'engine': loaded.engine, 'objects': ', '.join(loaded.models)}

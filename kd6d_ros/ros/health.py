@@ -1,0 +1,92 @@
+"""Checks and figures of the node that go to /diagnostics once per second."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from kd6d_ros.ros.diagnostics import ERROR, WARN
+from kd6d_ros.ros.factory import describe
+
+if TYPE_CHECKING:
+    from kd6d_ros.ros.inputs import Inputs
+
+LOSS_SHARE = 0.05
+"""Lost images are reported from this share of those that were sent."""
+
+
+WORDS = {'image': 'image', 'camera_info': 'CameraInfo', 'detections_in': 'detections'}
+
+
+def check_inputs(node: Any) -> None:
+    """Report what does not come and images lost before they arrived; clear what is over."""
+    inputs: Optional[Inputs] = node.inputs
+    if inputs is None:
+        for kind in ('losses', *(f'no {role}' for role in WORDS)):
+            node.problems.clear(kind)
+        return
+    timeout = node.parameters.value('image_timeout_s')
+    now = monotonic()
+    ages = {'image': now - (inputs.image_at or inputs.started)}
+    # A CameraInfo counts for all images that follow, so only the first one can be late.
+    ages['camera_info'] = 0.0 if inputs.info_at else now - inputs.started
+    if 'detections_in' in inputs.topics:
+        ages['detections_in'] = now - (inputs.boxes_at or inputs.started)
+    for role, age in ages.items():
+        if age > timeout:
+            node.problem(f'no {role}', 'input', ERROR, _missing(inputs, role, age), lasting=True)
+        else:
+            node.problems.clear(f'no {role}')
+    arrived, lost = inputs.arrived, inputs.losses.lost
+    if lost > max(3, LOSS_SHARE * (arrived + lost)):
+        text = (
+            f'{lost} images were lost before they arrived (gaps in the stamps; {arrived} arrived): give the camera '
+            'driver the Fast DDS profile of this package, or use image_transport:=compressed'
+        )
+        node.problem('losses', 'input', WARN, text, lasting=True)
+    else:
+        node.problems.clear('losses')
+
+
+def _missing(inputs: Inputs, role: str, age: float) -> str:
+    topic, publishers = inputs.topics[role], inputs.publishers(role)
+    start = f'no {WORDS[role]} for {age:.0f} s'
+    if publishers == 0 and role == 'image' and inputs.other_transport():
+        wanted = 'raw' if topic.endswith('/compressed') else 'compressed'
+        return f'{start}: nobody publishes {topic} but {inputs.other_transport()} exists: set image_transport:={wanted}'
+    if publishers == 0:
+        return f'{start}: nobody publishes {topic}: remap {role} to the right topic (ros2 topic list)'
+    return (
+        f'{start}: {topic} has {publishers} publisher(s) but nothing arrives: check that they run, their QoS, and '
+        'their Fast DDS profile'
+    )
+
+
+def sections(node: Any) -> Dict[str, Dict[str, str]]:
+    """Key and value pairs of each section."""
+    statistics = node.statistics
+    state = 'active' if node.inputs is not None else 'unconfigured' if node.loaded is None else 'inactive'
+    first = {'state': state, 'image_decoder': node.decoder}
+    if node.loaded is not None:
+        first.update(describe(node.loaded))
+    second: Dict[str, str] = {}
+    inputs: Optional[Inputs] = node.inputs
+    if inputs is not None:
+        second = {f'{role} topic': topic for role, topic in inputs.topics.items()}
+        second.update({f'{role} publishers': str(inputs.publishers(role)) for role in inputs.topics})
+        second['images arrived'] = str(inputs.arrived)
+        second['images lost before arrival'] = str(inputs.losses.lost)
+        second['images replaced by a newer one'] = str(node.worker.dropped)
+        second['images refused'] = str(statistics.get('refused'))
+        if 'detections_in' in inputs.topics:
+            second['images without detections'] = str(inputs.unmatched)
+    third = {
+        'images processed': str(statistics.get('processed')),
+        'images per second': f'{statistics.rate("processed"):.2f}',
+        'poses published': str(statistics.get('poses')),
+    }
+    for reason, count in sorted(statistics.counts('rejected ').items()):
+        third[f'rejected: {reason}'] = str(count)
+    for stage, (p50, p95) in statistics.percentiles().items():
+        third[f'{stage} p50 / p95 (ms)'] = f'{p50 * 1e3:.2f} / {p95 * 1e3:.2f}'
+    return {'node': first, 'input': second, 'estimation': third}

@@ -1,0 +1,173 @@
+"""Subscriptions: image (raw or compressed), camera_info, and detections_in when they are wanted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from kd6d_ros.errors import ConfigError
+from kd6d_ros.ros import qos
+from kd6d_ros.ros.messages import boxes_from, unknown_class
+from kd6d_ros.ros.pipeline import Frame, stamp_ns
+from kd6d_ros.ros.stamps import LossCounter
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import Detection
+
+WAITING = 10
+"""Most images and most detections that wait for their counterpart."""
+
+
+def image_topic(resolved: str, compressed: bool) -> str:
+    """The topic to subscribe to, from the resolved name of `image`."""
+    if not compressed or resolved.endswith('/compressed'):
+        return resolved
+    return resolved + '/compressed'
+
+
+class Matcher:
+    """Pairs images and detections of the same stamp, whichever comes first."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._boxes: OrderedDict[int, List[Detection]] = OrderedDict()
+        self.unmatched = 0
+
+    def frame(self, stamp: int, frame: Frame) -> Optional[Frame]:
+        """The frame with its detections, or None while they are missing."""
+        if stamp in self._boxes:
+            return self._with(frame, self._boxes.pop(stamp))
+        self._frames[stamp] = frame
+        if len(self._frames) > WAITING:
+            self._frames.popitem(last=False)
+            self.unmatched += 1
+        return None
+
+    def boxes(self, stamp: int, boxes: List[Detection]) -> Optional[Frame]:
+        """The frame that waited for these detections, or None."""
+        if stamp in self._frames:
+            return self._with(self._frames.pop(stamp), boxes)
+        self._boxes[stamp] = boxes
+        if len(self._boxes) > WAITING:
+            self._boxes.popitem(last=False)
+        return None
+
+    @staticmethod
+    def _with(frame: Frame, boxes: List[Detection]) -> Frame:
+        return Frame(frame.message, frame.info, frame.compressed, frame.received, boxes)
+
+
+class Inputs:
+    """Subscriptions of an active node; hands every complete frame to `offer`."""
+
+    def __init__(
+        self,
+        node: Any,
+        compressed: bool,
+        detections: Optional[Mapping[str, str]],
+        offer: Callable[[Frame], None],
+        incompatible: Callable[[str, str, str], None],
+        unknown_class: Callable[[str, Iterable[str]], None],
+    ) -> None:
+        self._node, self._compressed, self._offer = node, compressed, offer
+        self._incompatible, self._unknown_class = incompatible, unknown_class
+        self._aliases = detections
+        self._matcher = Matcher()
+        self._info: Optional[Any] = None
+        self._early: Optional[Frame] = None
+        self.arrived = 0
+        self._subscriptions: List[Any] = []
+        self.losses = LossCounter()
+        self.started = monotonic()
+        self.image_at: Optional[float] = None
+        self.info_at: Optional[float] = None
+        self.boxes_at: Optional[float] = None
+        self.topics: Dict[str, str] = {}
+        topic = image_topic(node.resolve_topic_name('image'), compressed)
+        # One group: these callbacks share state and only take a moment.
+        group = MutuallyExclusiveCallbackGroup()
+        self._add('camera_info', CameraInfo, 'camera_info', self._on_info, group)
+        if detections is not None:
+            self._add('detections_in', Detection2DArray, 'detections_in', self._on_detections, group)
+        self._add('image', CompressedImage if compressed else Image, topic, self._on_image, group)
+
+    def _add(self, role: str, kind: Any, topic: str, callback: Callable[[Any], None], group: Any) -> None:
+        def refused(event: Any) -> None:
+            self._incompatible(self._node.resolve_topic_name(topic), 'subscription', qos.policy_name(event))
+
+        try:
+            with qos.overrides_of(topic):
+                subscription = self._node.create_subscription(
+                    kind,
+                    topic,
+                    callback,
+                    qos.input_profile(),
+                    callback_group=group,
+                    event_callbacks=qos.SubscriptionEventCallbacks(incompatible_qos=refused),
+                    qos_overriding_options=qos.overridable(),
+                )
+        except ConfigError:
+            self.destroy()
+            raise
+        self.topics[role] = subscription.topic_name
+        self._subscriptions.append(subscription)
+
+    def publishers(self, role: str) -> int:
+        """How many publish the topic of a role ('image', 'camera_info')."""
+        return int(self._node.count_publishers(self.topics[role]))
+
+    def other_transport(self) -> str:
+        """Topic of the same image in the other transport, if somebody publishes it; else empty."""
+        topic, ending = self.topics['image'], '/compressed'
+        other = topic[: -len(ending)] if topic.endswith(ending) else topic + ending
+        return other if self._node.count_publishers(other) else ''
+
+    def destroy(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._info, self.info_at = message, monotonic()
+        early, self._early = self._early, None
+        if early is not None:
+            self._take(Frame(early.message, message, early.compressed, early.received))
+
+    def _on_image(self, message: Any) -> None:
+        self.image_at = monotonic()
+        self.arrived += 1
+        self.losses.add(stamp_ns(message.header))
+        frame = Frame(message, self._info, self._compressed, self.image_at)
+        if self._info is None:
+            # The first CameraInfo often comes a moment after the first image.
+            self._early = frame
+        else:
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if self._aliases is None:
+            self._offer(frame)
+            return
+        matched = self._matcher.frame(stamp_ns(frame.message.header), frame)
+        if matched is not None:
+            self._offer(matched)
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        self.boxes_at = monotonic()
+        names = self._aliases or {}
+        unknown = unknown_class(message, names)
+        if unknown is not None:
+            self._unknown_class(unknown, names)
+        frame = self._matcher.boxes(stamp_ns(message.header), boxes_from(message, names))
+        if frame is not None:
+            self._offer(frame)
+
+    @property
+    def unmatched(self) -> int:
+        """Images that no detections came for."""
+        return self._matcher.unmatched

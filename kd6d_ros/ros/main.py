@@ -1,0 +1,90 @@
+"""Entry point of the executable `pose_estimator`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, List, Optional
+
+from kd6d_ros.errors import Kd6dError
+from kd6d_ros.ros.factory import Factory, load_estimator
+
+THREADS = 4
+"""Executor threads: image, CameraInfo, services and lifecycle, diagnostics. The engine has its own."""
+
+USAGE = """\
+usage: pose_estimator --ros-args -p bundle:=<name or folder> -r image:=<topic> -r camera_info:=<topic>
+
+Lifecycle node that publishes 6D poses of known objects. Easier: ros2 launch kd6d_ros pose.launch.py --show-args
+All parameters with their meaning: config/pose.yaml."""
+
+
+def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) -> int:
+    """Run the node until it is interrupted; exit code 2 with one line when it cannot start."""
+    try:
+        import rclpy
+        from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+        from rclpy.utilities import remove_ros_args, try_shutdown
+
+        from kd6d_ros.ros.node import PoseEstimatorNode
+    except ImportError as error:
+        print(f'pose_estimator: {_cure(error)}', file=sys.stderr)
+        return 2
+    try:
+        rest = remove_ros_args(sys.argv if args is None else ['pose_estimator', *args])[1:]
+        if rest:
+            return _usage(rest)
+        rclpy.init(args=args)
+        node = PoseEstimatorNode(factory=factory)
+    except (Kd6dError, RuntimeError, ValueError) as error:
+        # A parameter file that is not YAML, a name that ROS refuses.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        print(f'pose_estimator: cannot start: {lines[0] if lines else type(error).__name__}', file=sys.stderr)
+        try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor.add_node(node)
+    try:
+        while rclpy.ok():
+            _spin(executor, node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        try_shutdown()
+    return 0
+
+
+def _spin(executor: Any, node: Any) -> None:
+    """Spin until the end; a callback that raises must not end the node."""
+    from rclpy.executors import ExternalShutdownException
+
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        raise
+    except Exception as error:
+        # For example a lifecycle transition that the present state does not have.
+        node.get_logger().error(f'a callback failed and was skipped: {type(error).__name__}: {error}')
+
+
+def _usage(arguments: List[str]) -> int:
+    """Help, or one line about arguments that mean nothing here."""
+    if arguments[0] in ('-h', '--help'):
+        print(USAGE)
+        return 0
+    print(f'pose_estimator: unknown argument {arguments[0]!r}: only --ros-args and what follows it', file=sys.stderr)
+    return 2
+
+
+def _cure(error: ImportError) -> str:
+    missing = (error.name or '').split('.')[0]
+    if missing == 'rclpy':
+        return 'rclpy is not installed: source a ROS 2 installation (source /opt/ros/<distro>/setup.bash)'
+    if missing.endswith('_msgs'):
+        return f'{missing} is not installed: sudo apt install ros-$ROS_DISTRO-{missing.replace("_", "-")}'
+    return f'{error}: run rosdep install --from-paths src -y'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""The lifecycle node `pose_estimator`: parameters, states, and who talks to whom.
+
+Callbacks only put messages into the worker's slot; decoding, inference and publishing happen in the
+worker's thread, so services and lifecycle keep answering while the engine runs.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from concurrent.futures import TimeoutError  # noqa: A004  (the built-in one from Python 3.11)
+from typing import Any, Iterable, Mapping, Optional
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+
+from kd6d_ros.errors import CameraError, ConfigError, ImageError, Kd6dError
+from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.ros import qos
+from kd6d_ros.ros.cv_bridge_probe import choose_decoder
+from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message
+from kd6d_ros.ros.factory import Factory, Loaded, describe, load_estimator
+from kd6d_ros.ros.health import check_inputs, sections
+from kd6d_ros.ros.inputs import Inputs
+from kd6d_ros.ros.messages import aliases
+from kd6d_ros.ros.outputs import Outputs
+from kd6d_ros.ros.parameter_server import ParameterServer
+from kd6d_ros.ros.params import settings_from, tf_prefix
+from kd6d_ros.ros.pipeline import Frame, FramePipeline, stamp_ns
+from kd6d_ros.ros.worker import LatestItemWorker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+DRAIN_S = 10.0
+"""Longest wait for the image in work when the node is deactivated."""
+
+
+class PoseEstimatorNode(LifecycleNode):
+    """Publishes poses of known objects from images; see docs/use_on_a_robot.md."""
+
+    def __init__(self, name: str = 'pose_estimator', factory: Factory = load_estimator, **kwargs: Any) -> None:
+        """`factory` makes the estimator at configure; `kwargs` go to rclpy's Node."""
+        super().__init__(name, **kwargs)
+        self._factory = factory
+        self.problems, self.statistics = Problems(), Statistics()
+        self.label = self.get_fully_qualified_name().strip('/')
+        self.loaded: Optional[Loaded] = None
+        self.inputs: Optional[Inputs] = None
+        self.decoder = ''
+        self._outputs: Optional[Outputs] = None
+        self._pipeline: Optional[FramePipeline] = None
+        self._settings: Optional[EstimatorSettings] = None
+        self._publishing = False
+        self.parameters = ParameterServer(self, lambda: self.loaded is not None, self._apply_settings)
+        for index, text in enumerate(self.parameters.unknown):
+            self.problem(f'unknown parameter {index}', 'node', WARN, text, lasting=True)
+        self.worker: LatestItemWorker[Frame] = LatestItemWorker(self._process, self._crashed)
+        self._diagnostics = Node.create_publisher(self, DiagnosticArray, '/diagnostics', qos.output_profile())
+        # A steady clock: with use_sim_time and no /clock a ROS timer would never fire.
+        self._timer = self.create_timer(
+            1.0,
+            self._publish_diagnostics,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    # States
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load bundle and engine in the worker's thread; on a mistake log it and stay unconfigured."""
+        self.problems.clear('configure')
+        try:
+            if self.parameters.problems:
+                raise ConfigError('; '.join(self.parameters.problems.values()))
+            self._configure()
+        except Kd6dError as error:
+            self._release()
+            self.problem('configure', 'node', ERROR, f'configure failed: {error}', lasting=True, always=True)
+            return FAILURE
+        except Exception as error:
+            self._release()
+            self.get_logger().error(traceback.format_exc())
+            text = f'configure failed: {type(error).__name__}: {error} (a fault of this package, please report it)'
+            self.problem('configure', 'node', ERROR, text, lasting=True, always=True)
+            return FAILURE
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and accept images."""
+        pipeline, loaded = self._pipeline, self.loaded
+        if pipeline is None or loaded is None:
+            return FAILURE
+        self.worker.call(pipeline.reset)
+        self.statistics.reset()
+        self.worker.offered = self.worker.dropped = 0
+        self.problems.clear_group('qos subscription')
+        boxes = aliases(loaded.models.values()) if self.parameters.value('use_detections') else None
+        try:
+            self.inputs = Inputs(
+                self, self._compressed(), boxes, self.worker.offer, self._incompatible, self._unknown_class
+            )
+        except ConfigError as error:
+            self.problem('activate', 'node', ERROR, f'activate failed: {error}', lasting=True, always=True)
+            return FAILURE
+        self.problems.clear('activate')
+        self._check_search(pipeline)
+        self._publishing = True
+        self.worker.open()
+        self.get_logger().info(f'active: {describe(loaded)["objects"]} from {self.inputs.topics["image"]}')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and wait for the image in work; nothing is published after this returns."""
+        self._drain()
+        # Nothing says when the other side is gone or has changed its mind, so what was said ends here.
+        self.problems.clear_group('qos ')
+        self.problems.clear('search')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._drain()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, from where configure can be tried again."""
+        self._drain()
+        self._release()
+        return SUCCESS
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
+        # rclpy raises out of the service for a transition that the state does not have, and the caller
+        # waits for ever: answer 'no' instead.
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except Exception as error:
+            self.get_logger().warning(f'lifecycle transition {transition_id} refused: {error}')
+            return FAILURE
+
+    def destroy_node(self) -> None:
+        self._drain()
+        self._release()
+        self.worker.stop(DRAIN_S)
+        super().destroy_node()
+
+    # Work
+
+    def _configure(self) -> None:
+        values = self.parameters.values()
+        settings = settings_from(values)
+        self.decoder, reason, decode = choose_decoder(values['image_decoder'])
+        loaded: Loaded = self.worker.call(lambda: self._factory(values, settings))
+        prefix = tf_prefix(values['tf_prefix'], self.get_namespace())
+        self._outputs = Outputs(self, loaded.models, prefix, self._incompatible)
+        self._pipeline = FramePipeline(
+            loaded.estimator,
+            decode,
+            values['image_rectified'],
+            values['max_image_pixels'],
+            values['time_jump_s'],
+        )
+        self._settings = settings
+        self.loaded = loaded
+        self.get_logger().info(f'bundle {loaded.bundle}; {loaded.engine}; images by {self.decoder} ({reason})')
+
+    def _check_search(self, pipeline: FramePipeline) -> None:
+        """Warn while no pose can ever come: neither boxes nor a search say where an object is."""
+        if self.parameters.value('use_detections') or pipeline.estimator.can_find:
+            self.problems.clear('search')
+            return
+        reason = 'this bundle cannot search an image' if self.parameters.value('find') else 'find is false'
+        text = f'nothing tells the node where to look ({reason}): set find or use_detections'
+        self.problem('search', 'estimation', WARN, text, lasting=True)
+
+    def _unknown_class(self, name: str, known: Iterable[str]) -> None:
+        text = (
+            f'detections_in: class {name!r} is not known and is ignored: the detector must call an object '
+            f'{", ".join(sorted(known))}'
+        )
+        self.problem('unknown class', 'input', WARN, text)
+
+    def _drain(self) -> None:
+        if self.inputs is not None:
+            self.inputs.destroy()
+            self.inputs = None
+        if not self.worker.close(DRAIN_S):
+            self.get_logger().warning(f'the image in work took longer than {DRAIN_S:g} s: its poses are not published')
+        self._publishing = False
+        if self._outputs is not None:
+            self._outputs.clear_markers()
+
+    def _release(self) -> None:
+        """Undo configure."""
+        self.problems.clear_group('qos ')
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        try:
+            self.worker.call(self._forget, DRAIN_S)
+        except (TimeoutError, RuntimeError):  # still busy, or stopped
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the engine, in the thread that owns it."""
+        self._pipeline = self.loaded = None
+
+    def _process(self, frame: Frame) -> None:
+        """One image, in the worker's thread."""
+        pipeline, outputs = self._pipeline, self._outputs
+        if pipeline is None or outputs is None:
+            return
+        try:
+            outcome = pipeline.process(frame)
+        except Kd6dError as error:
+            self.statistics.mark('refused')
+            section = 'input' if isinstance(error, (ImageError, CameraError)) else 'estimation'
+            self.problem(_kind(error), section, ERROR, str(error))
+            return
+        if not self._publishing:
+            return
+        value = self.parameters.value
+        stages = dict(outcome.stages)
+        stages.update(outputs.publish(outcome, value('publish_tf'), value('marker_lifetime_s')))
+        stages['age'] = self.get_clock().now().nanoseconds * 1e-9 - stamp_ns(outcome.header) * 1e-9
+        outputs.publish_timing(outcome.header, self.label, stages)
+        self.statistics.mark('processed')
+        self.statistics.count('poses', len(outcome.poses))
+        for rejection in outcome.rejections:
+            self.statistics.count(f'rejected {rejection.reason}')
+        self.statistics.times(stages)
+        if outcome.note:
+            self.problem('note', 'estimation', WARN, outcome.note)
+
+    def _crashed(self, error: BaseException) -> None:
+        """An error nobody foresaw must not end the worker."""
+        text = f'{type(error).__name__}: {error} (a fault of this package, please report it)'
+        if self.problem('fault', 'estimation', ERROR, text):
+            self.get_logger().error(''.join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+    def _apply_settings(self, values: Mapping[str, Any]) -> None:
+        """Give changed settings to the estimator, between two images."""
+        loaded = self.loaded
+        if loaded is None or self._pipeline is None:
+            return
+        settings, pipeline = settings_from(values), self._pipeline
+        if settings == self._settings:
+            # Another parameter changed; a new estimator would forget its tracks.
+            return
+        self._settings = settings
+
+        def swap() -> None:
+            pipeline.estimator = loaded.rebuild(settings)
+            if self.inputs is not None:
+                self._check_search(pipeline)
+
+        self.worker.submit(swap)
+
+    # Reports
+
+    def problem(
+        self, kind: str, section: str, level: int, text: str, lasting: bool = False, always: bool = False
+    ) -> bool:
+        """Note a problem for diagnostics and log it, throttled unless `always`; True when it was logged."""
+        due = self.problems.report(kind, section, level, text, lasting) or always
+        if due:
+            log = self.get_logger()
+            # rclpy wants one severity per line of code.
+            if level == ERROR:
+                log.error(text)
+            else:
+                log.warning(text)
+        return due
+
+    def _incompatible(self, topic: str, role: str, policy: str) -> None:
+        """`role`: what this node has on the topic, 'subscription' or 'publisher'."""
+        cure = f'set qos_overrides.{topic}.{role}.{policy}' if policy in qos.OVERRIDABLE else f'change its {policy}'
+        verb = 'offers' if role == 'subscription' else 'asks for'
+        text = f'{topic}: the other side {verb} an incompatible QoS ({policy}), so nothing passes: {cure}'
+        section = 'input' if role == 'subscription' else 'node'
+        self.problem(f'qos {role} {topic}', section, ERROR, text, lasting=True)
+
+    def _compressed(self) -> bool:
+        return bool(self.parameters.value('image_transport') == 'compressed')
+
+    def _publish_diagnostics(self) -> None:
+        check_inputs(self)
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics_message(stamp, self.label, self.problems, sections(self)))
+
+
+def _kind(error: Kd6dError) -> str:
+    """What makes two messages the same problem: their words, without the figures."""
+    return re.sub(r'[^A-Za-z ]', '', str(error))[:48]

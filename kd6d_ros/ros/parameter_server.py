@@ -1,0 +1,89 @@
+"""Declares the table of params.py on a node, reports what is wrong with the overrides, guards changes."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+
+from kd6d_ros.errors import Kd6dError
+from kd6d_ros.ros.params import ParameterSpec, all_specs, coerce, settings_from, unknown_message
+
+
+class ParameterServer:
+    """The parameters of one node.
+
+    `problems`: one line for each override of a wrong type or value; the node then refuses to configure.
+    `unknown`: one line for each override that nobody declared.
+    """
+
+    def __init__(
+        self, node: Any, is_configured: Callable[[], bool], changed: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        self._node, self._is_configured, self._changed = node, is_configured, changed
+        self._specs = all_specs()
+        self.problems: Dict[str, str] = {}
+        self.unknown: List[str] = []
+        overrides = dict(getattr(node, '_parameter_overrides', {}))
+        for spec in self._specs.values():
+            self._declare(spec, overrides)
+        for name in overrides:
+            if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+                self.unknown.append(unknown_message(name, self._specs))
+        node.add_on_set_parameters_callback(self._check)
+        # What was accepted is applied afterwards, where the distribution tells us (Iron and later).
+        register = getattr(node, 'add_post_set_parameters_callback', None)
+        self._has_post = register is not None
+        if register is not None:
+            register(lambda _parameters: self._changed(self.values()))
+
+    def values(self) -> Dict[str, Any]:
+        """Current values by name."""
+        return {name: self._node.get_parameter(name).value for name in self._specs}
+
+    def value(self, name: str) -> Any:
+        return self._node.get_parameter(name).value
+
+    def _declare(self, spec: ParameterSpec, overrides: Dict[str, Any]) -> None:
+        value = spec.default
+        if spec.name in overrides:
+            try:
+                value = coerce(spec, overrides[spec.name].value)
+            except Kd6dError as error:
+                self.problems[spec.name] = str(error)
+        self._node.declare_parameter(spec.name, value, _descriptor(spec), ignore_override=True)
+
+    def _check(self, parameters: Sequence[Any]) -> SetParametersResult:
+        """Accept or refuse a change, with the reason."""
+        mine = [item for item in parameters if item.name in self._specs]
+        try:
+            values = self.values()
+            for item in mine:
+                spec = self._specs[item.name]
+                if not spec.dynamic and self._is_configured():
+                    reason = f'parameter {item.name} takes effect at configure: clean up the node first'
+                    return SetParametersResult(successful=False, reason=reason)
+                values[item.name] = coerce(spec, item.value)
+            settings_from(values)
+        except Kd6dError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for item in mine:
+            self.problems.pop(item.name, None)
+        if mine and not self._has_post:
+            self._changed(values)
+        return SetParametersResult(successful=True)
+
+
+def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(name=spec.name, description=spec.describe())
+    # A list of names and one string are both fine.
+    descriptor.dynamic_typing = spec.name == 'objects'
+    if spec.choices:
+        descriptor.additional_constraints = f'one of: {", ".join(spec.choices)}'
+    if spec.low is not None and spec.high is not None:
+        if isinstance(spec.default, float):
+            floats = FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high), step=0.0)
+            descriptor.floating_point_range = [floats]
+        elif isinstance(spec.default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
+    return descriptor

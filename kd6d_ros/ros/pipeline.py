@@ -1,0 +1,118 @@
+"""One image message to poses: check, decode, estimate. No ROS in here; the node calls it in its worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
+
+from kd6d_ros.errors import CameraError, ImageError
+from kd6d_ros.ros.camera_info import CameraInfoReader
+from kd6d_ros.ros.image_decoding import decode_compressed
+from kd6d_ros.ros.stamps import StampGuard
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import Camera, Detection, ImageArray, PoseEstimate
+
+
+class Estimator(Protocol):
+    """What the node needs of ``kd6d_ros.inference.estimator.PoseEstimator``."""
+
+    @property
+    def report(self) -> Any: ...
+
+    @property
+    def can_find(self) -> bool: ...
+
+    def estimate(
+        self, image: ImageArray, camera: Camera, stamp: float, detections: Optional[List[Detection]] = None
+    ) -> List[PoseEstimate]: ...
+
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image as it arrived, with what belongs to it. `received` [s] on the monotonic clock."""
+
+    message: Any
+    info: Any
+    compressed: bool
+    received: float
+    detections: Optional[List[Detection]] = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one image gave. `stages` [s]: queue, image_decode, then those of the estimator's report;
+    `decoded_at` [s] on the monotonic clock: when the RGB image was ready."""
+
+    header: Any
+    poses: List[PoseEstimate]
+    image: ImageArray
+    camera: Camera
+    decoded_at: float
+    stages: Dict[str, float]
+    report: Any
+    note: str = ''
+    rejections: Tuple[Any, ...] = field(default=())
+
+
+class FramePipeline:
+    """Checks, decodes and estimates; used by one thread at a time."""
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        decode: Callable[[Any, int], ImageArray],
+        rectified: bool,
+        max_pixels: int,
+        back_jump_s: float,
+    ) -> None:
+        self.estimator = estimator
+        self._decode, self._max_pixels = decode, max_pixels
+        self._infos = CameraInfoReader(rectified)
+        self._stamps = StampGuard(back_jump_s)
+        self._frame_id = ''
+
+    def reset(self) -> None:
+        """Forget instances and stamps."""
+        self._stamps.reset()
+        self._frame_id = ''
+        self.estimator.reset()
+
+    def process(self, frame: Frame) -> Outcome:
+        """
+        Raises:
+            ImageError, CameraError, EngineError...: one line with the cure; nothing may be published.
+        """
+        started = monotonic()
+        message = frame.message
+        header = message.header
+        if not header.frame_id:
+            raise ImageError(
+                'image frame_id is empty: set the frame of the camera driver (camera optical frame), '
+                'since poses and TF refer to it'
+            )
+        verdict = self._stamps.check(stamp_ns(header))
+        if verdict.reset or self._frame_id not in ('', header.frame_id):
+            # Tracks are poses in a camera's frame; in another one they are somewhere else.
+            self.estimator.reset()
+        self._frame_id = header.frame_id
+        if frame.info is None:
+            raise CameraError('no CameraInfo has arrived yet: publish it beside the image or remap camera_info')
+        decode = decode_compressed if frame.compressed else self._decode
+        image = decode(message, self._max_pixels)
+        camera = self._infos.camera(frame.info, image.shape[1], image.shape[0], header.frame_id)
+        decoded_at = monotonic()
+        poses = self.estimator.estimate(image, camera, stamp_ns(header) * 1e-9, frame.detections)
+        report = self.estimator.report
+        stages = {'queue': started - frame.received, 'image_decode': decoded_at - started}
+        stages.update(report.stages)
+        note = verdict.note or report.note
+        return Outcome(header, poses, image, camera, decoded_at, stages, report, note, report.rejections)
+
+
+def stamp_ns(header: Any) -> int:
+    """Stamp of a std_msgs/Header in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)

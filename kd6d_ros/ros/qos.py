@@ -1,0 +1,77 @@
+"""QoS of every topic in one place, and names of the policies for messages."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from kd6d_ros.errors import ConfigError
+
+try:  # Iron and later
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+__all__ = [
+    'OVERRIDABLE',
+    'PublisherEventCallbacks',
+    'SubscriptionEventCallbacks',
+    'input_profile',
+    'output_profile',
+    'overridable',
+    'overrides_of',
+    'policy_name',
+    'tf_profile',
+]
+
+OVERRIDABLE = ('history', 'depth', 'reliability')
+"""The policies that qos_overrides parameters change."""
+
+# Functions, not constants: rclpy writes the qos_overrides of a topic into the profile that it is given, so a
+# shared one would carry them on to every topic that is opened later.
+
+
+def input_profile() -> QoSProfile:
+    """Best effort matches every publisher; depth 1 because only the newest image counts."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def output_profile() -> QoSProfile:
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def tf_profile() -> QoSProfile:
+    """What tf2_ros.TransformBroadcaster uses."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Let users change history, depth and reliability by `qos_overrides.<topic>...` parameters."""
+    return QoSOverridingOptions.with_default_policies()
+
+
+@contextmanager
+def overrides_of(topic: str) -> Iterator[None]:
+    """Says which topic it is about when a qos_overrides parameter makes no sense.
+
+    Raises:
+        ConfigError: what rclpy raised, in one line.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error) or type(error).__name__
+        raise ConfigError(f'cannot open topic {topic}: {text}: check the qos_overrides parameters') from error
+
+
+def policy_name(event: Any) -> str:
+    """Name of the policy that made an offer incompatible."""
+    return str(qos_policy_name_from_kind(event.last_policy_kind)).lower().replace('_', ' ')

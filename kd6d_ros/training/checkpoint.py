@@ -1,0 +1,96 @@
+"""Portable checkpoints: weights, recipe and objects in one file that loads without pickle.
+
+safetensors-like plainness without another dependency: ``torch.save`` of tensors and plain containers,
+read back with ``weights_only=True``, which refuses anything else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kd6d_ros.errors import ConfigError
+from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.training.recipe import Recipe, from_mapping, to_mapping
+from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
+
+FORMAT = 'kd6d-checkpoint-1'
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network (evaluation mode, CPU) with its recipe, objects and facts about the run."""
+
+    network: KeypointNetwork
+    recipe: Recipe
+    objects: tuple[ObjectModel, ...]
+    facts: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write aside, then rename."""
+    content = {
+        'format': FORMAT,
+        'recipe': to_mapping(checkpoint.recipe),
+        'objects': [_object_record(o) for o in checkpoint.objects],
+        'facts': checkpoint.facts,
+        'weights': {k: v.detach().cpu() for k, v in checkpoint.network.state_dict().items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + '.tmp')
+    torch.save(content, aside)
+    os.replace(aside, path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of ``save_checkpoint``.
+
+    Raises:
+        ConfigError: not such a file, or weights that do not fit the recipe.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f'{path}: no such checkpoint; `kd6d train` writes <out>/final.pt') from None
+    except Exception as err:  # torch raises many kinds for a damaged file
+        raise ConfigError(f'{path}: not a readable checkpoint ({type(err).__name__})') from None
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        raise ConfigError(f'{path}: not a {FORMAT} file; use the final.pt that `kd6d train` writes')
+    recipe = from_mapping(Recipe, content['recipe'], str(path))
+    network = KeypointNetwork(recipe.network)
+    try:
+        network.load_state_dict(content['weights'])
+    except RuntimeError as err:
+        raise ConfigError(f'{path}: weights do not fit the recipe: {str(err).splitlines()[0]}') from None
+    objects = tuple(_object(record) for record in content['objects'])
+    return Checkpoint(network.eval(), recipe, objects, content['facts'])
+
+
+def _object_record(model: ObjectModel) -> dict[str, Any]:
+    return {
+        'name': model.name,
+        'display_name': model.display_name,
+        'obj_id': model.obj_id,
+        'diameter_m': model.diameter,
+        'keypoints_m': model.keypoints.tolist(),
+        'discrete': [item.matrix().tolist() for item in model.symmetries.discrete],
+        'continuous': [[c.axis.tolist(), c.offset.tolist()] for c in model.symmetries.continuous],
+    }
+
+
+def _object(record: dict[str, Any]) -> ObjectModel:
+    discrete = tuple(RigidTransform.from_matrix(np.array(matrix)) for matrix in record['discrete'])
+    continuous = tuple(ContinuousSymmetry(np.array(a), np.array(o)) for a, o in record['continuous'])
+    return ObjectModel(
+        record['name'],
+        record['obj_id'],
+        record['diameter_m'],
+        np.array(record['keypoints_m']),
+        Symmetries(discrete, continuous),
+        record['display_name'],
+    )

@@ -1,0 +1,156 @@
+"""Windows with targets, drawn from packed frames without end; each worker and rank sees its own frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from kd6d_ros.training.augment import augment
+from kd6d_ros.training.frames import Frame, FramePack
+from kd6d_ros.training.targets import IGNORE, LabelledObject, assign_cells, window_cells
+from kd6d_ros.training.windows import draw_window
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.crop import Crop
+    from kd6d_ros.training.recipe import Recipe
+    from kd6d_ros.types import AnyArray, ObjectModel
+
+
+class Batch(NamedTuple):
+    """image (N, 3, S, S) uint8; score (N, A, C) int8 targets; per positive cell: image (P,), cell (P,),
+    class (P,), corners in window px (P, 8, 2), in the camera frame (P, 8, 3) [m], diameter (P,) [m], size (P,)
+    [px]; intrinsics (P, 4) fx fy cx cy of the window."""
+
+    image: Tensor
+    score: Tensor
+    positive_image: Tensor
+    positive_cell: Tensor
+    positive_class: Tensor
+    corners_px: Tensor
+    corners_m: Tensor
+    diameter: Tensor
+    size_px: Tensor
+    intrinsics: Tensor
+
+
+class Sample(NamedTuple):
+    """One window: image (S, S, 3) uint8, cell targets, its objects and its intrinsics fx fy cx cy."""
+
+    image: AnyArray
+    score: AnyArray
+    cell: AnyArray
+    owner: AnyArray
+    objects: list[LabelledObject]
+    intrinsics: AnyArray
+
+
+class WindowDataset(IterableDataset[Sample]):
+    """Endless shuffled windows of `frames`, reproducible from `seed` for a given number of workers."""
+
+    def __init__(
+        self,
+        pack: Path,
+        objects: tuple[ObjectModel, ...],
+        frames: AnyArray,
+        recipe: Recipe,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.pack_folder, self.objects, self.frames = pack, objects, frames
+        self.recipe, self.seed, self.rank, self.ranks = recipe, seed, rank, ranks
+
+    def __iter__(self) -> Iterator[Sample]:
+        cv2.setNumThreads(1)
+        info = get_worker_info()
+        workers, worker = (info.num_workers, info.id) if info else (1, 0)
+        share, index = self.ranks * workers, self.rank * workers + worker
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, index]))
+        frames = self.frames[index::share] if len(self.frames) >= share else self.frames
+        pack = FramePack(self.pack_folder, self.objects)
+        return self._shuffled(self._windows(pack, frames, rng), rng)
+
+    def _windows(self, pack: FramePack, frames: AnyArray, rng: np.random.Generator) -> Iterator[Sample]:
+        while True:
+            for number in rng.permutation(frames):
+                frame = pack.frame(int(number))
+                for _ in range(self.recipe.sampling.crops_per_frame):
+                    yield make_sample(frame, self.recipe, rng)
+
+    def _shuffled(self, source: Iterator[Sample], rng: np.random.Generator) -> Iterator[Sample]:
+        """Keep a buffer, so that the crops of one frame do not meet in one batch."""
+        buffer = [next(source) for _ in range(self.recipe.sampling.buffer)]
+        for sample in source:
+            slot = int(rng.integers(len(buffer)))
+            yield buffer[slot]
+            buffer[slot] = sample
+
+
+def make_sample(frame: Frame, recipe: Recipe, rng: np.random.Generator, photometric: bool = True) -> Sample:
+    """Draw one window of `frame` and label its cells."""
+    crop = draw_window(frame, recipe.sampling, recipe.input, rng)
+    image = crop.extract(frame.image)
+    labels = cv2.warpAffine(frame.labels, crop.net_from_image(), (crop.width, crop.height), flags=cv2.INTER_NEAREST)
+    objects = _objects_in(frame, crop, labels, recipe.sampling.label_visible)
+    cells = window_cells(recipe.network, crop.width)
+    targets = assign_cells(labels, objects, cells, recipe.network, recipe.assignment, rng)
+    _ignore_slivers(targets.score, labels[cells.pixel[:, 1], cells.pixel[:, 0]], frame)
+    if photometric:
+        image = augment(image, recipe.augmentation, rng)
+    return Sample(image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop))
+
+
+def _ignore_slivers(score: AnyArray, at_cell: AnyArray, frame: Frame) -> None:
+    """Cells on an object that shows too little to be labelled are no background either.
+
+    The cells of labelled objects hold 1 or IGNORE for their class already, so only zeros change.
+    """
+    for index, class_index in enumerate(frame.class_index):
+        if class_index >= 0:
+            inside = (at_cell == index + 1) & (score[:, class_index] == 0)
+            score[inside, class_index] = IGNORE
+
+
+def crop_intrinsics(frame: Frame, crop: Crop) -> AnyArray:
+    """fx fy cx cy of the window: the camera matrix followed by the crop's affine map."""
+    centre = crop.to_network(frame.matrix[:2, 2])
+    return np.array([frame.matrix[0, 0] * crop.scale, frame.matrix[1, 1] * crop.scale, *centre], np.float32)
+
+
+def _objects_in(frame: Frame, crop: Crop, labels: AnyArray, least: float) -> list[LabelledObject]:
+    present = np.bincount(labels.ravel(), minlength=len(frame.class_index) + 1)
+    objects = []
+    for index, class_index in enumerate(frame.class_index):
+        if class_index < 0 or present[index + 1] < 12 or frame.visible_fraction[index] < least:
+            continue
+        corners = crop.to_network(frame.corners_px[index]).astype(np.float32)
+        metric = frame.corners_m[index].astype(np.float32)
+        objects.append(LabelledObject(int(class_index), index + 1, corners, metric, float(frame.diameter[index])))
+    return objects
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack windows; positives of all windows become one list."""
+    images = np.stack([s.image for s in samples])
+    rows: list[list[Any]] = [[] for _ in range(8)]
+    for number, sample in enumerate(samples):
+        for cell, owner in zip(sample.cell, sample.owner, strict=True):
+            item = sample.objects[owner]
+            values = (number, cell, item.class_index, item.corners_px, item.corners_m, item.diameter,
+                      item.size_px, sample.intrinsics)  # fmt: skip
+            for row, value in zip(rows, values, strict=True):
+                row.append(value)
+    shapes: tuple[tuple[int, ...], ...] = ((), (), (), (8, 2), (8, 3), (), (), (4,))
+    tensors = [
+        torch.from_numpy(np.array(row, np.int64 if i < 3 else np.float32).reshape(-1, *shape))
+        for i, (row, shape) in enumerate(zip(rows, shapes, strict=True))
+    ]
+    image = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return Batch(image, torch.from_numpy(np.stack([s.score for s in samples])), *tensors)

@@ -1,0 +1,95 @@
+"""The Lightning module: losses, optimiser with one cycle, and an average of the weights that is kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from kd6d_ros.networks.keypoint_network import KeypointNetwork, KeypointOutput
+from kd6d_ros.training.dataset import Batch
+from kd6d_ros.training.losses import Losses, keypoint_losses
+from kd6d_ros.training.recipe import Recipe
+
+
+def one_cycle(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear from 0.02 to 1 over `warmup` of the steps, then cosine to 0.002."""
+    rise = max(int(warmup * steps), 1)
+    if step < rise:
+        return 0.02 + 0.98 * step / rise
+    progress = min((step - rise) / max(steps - rise, 1), 1.0)
+    return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class AveragedWeights(nn.Module):
+    """Exponential moving average of a network: parameters and buffers, started with a short horizon."""
+
+    updates: Tensor
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.register_buffer('updates', torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + int(self.updates)) / (10 + int(self.updates)))
+        mine, theirs = self.network.state_dict(), network.state_dict()
+        for key, value in mine.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[key].to(value.dtype), 1 - decay)
+            else:
+                value.copy_(theirs[key])
+
+
+class KeypointModule(L.LightningModule):
+    """Trains a ``KeypointNetwork`` on window batches; `average.network` is what gets exported."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = KeypointNetwork(recipe.network)
+        self.average = AveragedWeights(self.network, recipe.optimiser.ema)
+
+    def losses(self, output: KeypointOutput, batch: Batch) -> Losses:
+        return keypoint_losses(output, batch, self.recipe.loss)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        image = batch.image.contiguous(memory_format=torch.channels_last)
+        parts = self.losses(self.network(image), batch)
+        if not torch.isfinite(parts.total):
+            raise FloatingPointError(
+                f'loss became NaN at step {self.global_step}; lower optimiser.lr or use train.precision=32-true'
+            )
+        self._log('train', parts)
+        return parts.total
+
+    def _log(self, stage: str, parts: Losses) -> None:
+        values = {f'{stage}/{name}': value for name, value in parts._asdict().items()}
+        self.log_dict(values, on_step=stage == 'train', on_epoch=stage != 'train')  # type: ignore[arg-type]
+        self.log('corner_error', parts.corner_error, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.average.update(self.network)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.recipe.optimiser
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [
+            {'params': decayed, 'weight_decay': settings.weight_decay},
+            {'params': plain, 'weight_decay': 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=settings.lr)
+        steps = self.recipe.train.steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps, settings.warmup))
+        return {'optimizer': optimiser, 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return Batch(*(t.to(device, non_blocking=True) for t in batch))

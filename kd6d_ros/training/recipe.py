@@ -1,0 +1,278 @@
+"""Training recipes: YAML to frozen dataclasses; an unknown key is an error that names the nearest right one.
+
+No torch here, so that a wrong recipe is refused before the first costly second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from kd6d_ros.errors import ConfigError
+from kd6d_ros.networks.spec import NetworkSpec
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """train: BOP dataset folder (as `kd6d synth` writes it). split: its split. models: folder of the meshes
+    (default: train/models). objects: names in the order of the network's classes (default: all).
+    validation_fraction: share of the scenes kept for validation. cache: folder for the packed frames."""
+
+    train: str = ''
+    split: str = 'train'
+    models: str = ''
+    objects: tuple[str, ...] = ()
+    validation_fraction: float = 0.03
+    cache: str = 'runs/cache'
+
+
+@dataclass(frozen=True)
+class InputRecipe:
+    """crop_size [px] of the network; crop_padding: side of the window over the longer side of the box;
+    frame_size: width and height for whole frames, empty when the bundle cannot find; max_cells: candidates
+    that the exported graph returns."""
+
+    crop_size: int = 128
+    crop_padding: float = 1.5
+    frame_size: tuple[int, ...] = (640, 480)
+    max_cells: int = 256
+
+
+@dataclass(frozen=True)
+class AssignmentRecipe:
+    """cells_per_object: positives per object over all levels; sharpness: lambda of the level allocation."""
+
+    cells_per_object: int = 16
+    sharpness: float = 1.0
+
+
+@dataclass(frozen=True)
+class SamplingRecipe:
+    """window_fraction: share of native-scale windows of whole frames (negatives included), the rest are
+    zoomed crops; window_scale: range of the scale of those windows; projected_fraction: share of zoomed
+    crops drawn around the projected 3D box, the rest around the visible mask; min_visible: least visible
+    fraction of an object that a crop is made for; label_visible: least visible fraction of a labelled
+    object; crops_per_frame: drawn from one decoded frame; buffer: crops that are shuffled."""
+
+    window_fraction: float = 0.25
+    window_scale: tuple[float, float] = (0.8, 1.25)
+    projected_fraction: float = 0.5
+    min_visible: float = 0.15
+    label_visible: float = 0.05
+    crops_per_frame: int = 6
+    buffer: int = 512
+
+
+@dataclass(frozen=True)
+class AugmentationRecipe:
+    """Probabilities and strengths of the photometric changes of a crop (0 switches one off)."""
+
+    colour: float = 0.8
+    contrast: float = 0.35
+    brightness: float = 0.3
+    saturation: float = 0.5
+    hue: float = 0.04
+    grey: float = 0.05
+    blur: float = 0.2
+    noise: float = 0.4
+    sharpen: float = 0.15
+    cutout: float = 0.3
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """score: weight of the focal term; keypoints_3d: of the corner error in units of the diameter;
+    keypoints_2d: of the corner error in units of the object's size in the crop; beta: SmoothL1 knee of both."""
+
+    score: float = 0.1
+    keypoints_3d: float = 1.0
+    keypoints_2d: float = 0.5
+    beta: float = 0.02
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """AdamW with one cycle: linear warm-up over `warmup` of the steps, then cosine to 0.2 % of lr."""
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """steps: optimiser steps; precision, accelerator, devices, strategy as in Lightning's Trainer;
+    workers: loader processes per device; validate_every: steps between validations."""
+
+    batch_size: int = 32
+    steps: int = 10000
+    precision: str = 'bf16-mixed'
+    accelerator: str = 'auto'
+    devices: int = 1
+    strategy: str = 'auto'
+    workers: int = 1
+    threads: int = 0
+    validate_every: int = 1000
+    validation_crops: int = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run. out: folder for checkpoints and logs."""
+
+    name: str = 'run'
+    out: str = ''
+    seed: int = 1
+    initial_weights: str = ''
+    data: DataRecipe = field(default_factory=DataRecipe)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    input: InputRecipe = field(default_factory=InputRecipe)
+    assignment: AssignmentRecipe = field(default_factory=AssignmentRecipe)
+    sampling: SamplingRecipe = field(default_factory=SamplingRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f'runs/{self.name}')
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply ``key.sub=value`` overrides.
+
+    Raises:
+        ConfigError: unreadable YAML, unknown key (names the nearest right one), wrong type, value out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except OSError as err:
+        raise ConfigError(f'{path}: cannot be read ({err.strerror})') from None
+    except yaml.YAMLError as err:
+        raise ConfigError(f'{path}: not valid YAML: {" ".join(str(err).split())}') from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f'{path}: expected a mapping of settings at the top, e.g. "name: demo"')
+    for text in overrides or []:
+        _apply_override(raw, text)
+    recipe = from_mapping(Recipe, raw, str(path))
+    _check(recipe, str(path))
+    return recipe
+
+
+def to_mapping(recipe: Any) -> dict[str, Any]:
+    """Plain dictionary of a recipe, as stored in checkpoints and manifests."""
+    return _plain(dataclasses.asdict(recipe))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _apply_override(raw: dict[str, Any], text: str) -> None:
+    key, sign, value = text.partition('=')
+    if not sign or not key:
+        raise ConfigError(f'override {text!r}: expected key=value, e.g. train.steps=2000')
+    *parents, last = key.split('.')
+    node = raw
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f'override {text!r}: {name} is a value, not a group')
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f'override {text!r}: {value!r} is not a YAML value') from None
+
+
+def from_mapping(cls: type[T], raw: Any, where: str) -> T:
+    """Build the dataclass `cls` from a mapping, checking names and types; `where` leads each message."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f'{where}: expected a mapping, got {type(raw).__name__}')
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in raw.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1, 0.4)
+            hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(names)}'
+            raise ConfigError(f'{where}: unknown key {key!r}; {hint}')
+        values[key] = _convert(hints[key], value, f'{where}: {key}')
+    return cls(**values)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return from_mapping(typing.cast(type[Any], kind), value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return _convert_tuple(typing.get_args(kind), value, where)
+    if origin in (types.UnionType, typing.Union):
+        inner = [k for k in typing.get_args(kind) if k is not type(None)]
+        return None if value is None else _convert(inner[0], value, where)
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            pass
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(f'{where}: expected {kind.__name__}, got {value!r}')
+
+
+def _convert_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f'{where}: expected a list, got {value!r}')
+    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+        raise ConfigError(f'{where}: expected {len(kinds)} values, got {len(value)}')
+    return tuple(_convert(kinds[0], item, where) for item in value)
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    multiple = recipe.network.input_multiple
+    sizes = (recipe.input.crop_size, *recipe.input.frame_size)
+    if any(size % multiple or size <= 0 for size in sizes):
+        raise ConfigError(f'{where}: input sizes {sizes} must be multiples of {multiple}')
+    if len(recipe.input.frame_size) not in (0, 2):
+        raise ConfigError(f'{where}: input.frame_size needs width and height, or [] for none')
+    if not recipe.data.train:
+        raise ConfigError(f'{where}: data.train is missing: the folder that `kd6d synth --out` wrote')
+    positive = {
+        'train.steps': recipe.train.steps,
+        'train.batch_size': recipe.train.batch_size,
+        'optimiser.lr': recipe.optimiser.lr,
+        'assignment.cells_per_object': recipe.assignment.cells_per_object,
+        'sampling.crops_per_frame': recipe.sampling.crops_per_frame,
+        'sampling.buffer': recipe.sampling.buffer,
+        'input.max_cells': recipe.input.max_cells,
+        'input.crop_padding': recipe.input.crop_padding,
+        'loss.beta': recipe.loss.beta,
+        'train.devices': recipe.train.devices,
+        'train.validate_every': recipe.train.validate_every,
+    }
+    for name, value in positive.items():
+        if not value > 0:  # NaN too
+            raise ConfigError(f'{where}: {name} must be positive, got {value}')
+    if recipe.train.workers < 0 or recipe.seed < 0:
+        raise ConfigError(f'{where}: train.workers and seed must not be negative')
+    if not 0 < recipe.sampling.window_scale[0] <= recipe.sampling.window_scale[1]:
+        raise ConfigError(f'{where}: sampling.window_scale needs two positive numbers, the smaller first')
+    for name, value in dataclasses.asdict(recipe.augmentation).items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f'{where}: augmentation.{name} must lie in [0, 1], got {value}')

@@ -1,0 +1,253 @@
+"""One training run: recipe in; ``latest.pt`` and ``final.pt`` (portable weights), ``last.ckpt`` (to resume) out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.data import DataLoader
+
+from kd6d_ros.data.objects import load_objects
+from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.networks.backbones import parameter_count
+from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kd6d_ros.training.dataset import Sample, WindowDataset, collate
+from kd6d_ros.training.frames import FramePack, describe, pack_frames
+from kd6d_ros.training.module import KeypointModule
+from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
+from kd6d_ros.training.validation import validate
+from kd6d_ros.types import ObjectModel
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import AnyArray
+
+
+class Windows(L.LightningDataModule):
+    """Packs the frames once, splits them by scene and serves shuffled windows."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.objects = recipe_objects(recipe)
+        self.start_step = 0
+
+    def prepare_data(self) -> None:
+        self._pack_folder()
+
+    def _pack_folder(self) -> Path:
+        data = self.recipe.data
+        return pack_frames(Path(data.train), data.split, Path(data.cache))
+
+    def setup(self, stage: str | None = None) -> None:
+        folder = self._pack_folder()
+        self.pack = FramePack(folder, self.objects)
+        self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
+        print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        trainer, settings = self.trainer, self.recipe.train
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        seed = self.recipe.seed * 1_000_003 + self.start_step
+        dataset = WindowDataset(self.pack.folder, self.objects, self.training, self.recipe, seed, rank, ranks)
+        return DataLoader(
+            dataset,
+            batch_size=settings.batch_size,
+            num_workers=settings.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=settings.workers > 0,
+            prefetch_factor=4 if settings.workers else None,
+        )
+
+
+def recipe_objects(recipe: Recipe) -> tuple[ObjectModel, ...]:
+    """The objects of a recipe in class order; fewer or more than network.classes is an error."""
+    folder = Path(recipe.data.models or Path(recipe.data.train) / 'models')
+    known = {model.name: model for model in load_objects(folder)}
+    missing = [name for name in recipe.data.objects if name not in known]
+    if missing:
+        raise ConfigError(f'data.objects: {missing[0]!r} is not in {folder}; known: {", ".join(known)}')
+    objects = tuple(known[name] for name in recipe.data.objects or known)
+    if len(objects) != recipe.network.classes:
+        raise ConfigError(
+            f'network.classes is {recipe.network.classes}, but {folder} and data.objects give {len(objects)} objects'
+        )
+    return objects
+
+
+def split_frames(pack: FramePack, fraction: float) -> tuple[AnyArray, AnyArray]:
+    """Training and validation frames; whole scenes go to one side where there are several."""
+    scenes = pack.scene_ids()
+    if len(scenes) > 1:
+        kept = max(round(fraction * len(scenes)), 1)
+        return pack.frames_of(scenes[:-kept]), pack.frames_of(scenes[-kept:])
+    frames = pack.frames_of(scenes)
+    kept = max(round(fraction * len(frames)), 1)
+    if kept >= len(frames):
+        raise DatasetError(f'{pack.folder}: {len(frames)} frame(s) are too few to train on')
+    return frames[:-kept], frames[-kept:]
+
+
+class PoseValidation(Callback):
+    """Every `validate_every` steps: poses on held-out frames (one JSON line in validation.jsonl) and latest.pt."""
+
+    def __init__(self, recipe: Recipe, data: Windows) -> None:
+        self.recipe, self.data = recipe, data
+        self.start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        due = step % self.recipe.train.validate_every == 0 or step == self.recipe.train.steps
+        if due and trainer.is_global_zero:
+            self.measure(trainer, module, step)
+            save_portable(self.recipe.folder / 'latest.pt', module, self.data, step)
+
+    def measure(self, trainer: Any, module: Any, step: int) -> None:
+        result = validate(
+            module.average.network, self.recipe, self.data.objects, self.data.pack,
+            list(self.data.validation), self.recipe.train.validation_crops,
+        )  # fmt: skip
+        record = {'step': step, 'seconds': round(time.monotonic() - self.start, 1), **result._asdict()}
+        with open(self.recipe.folder / 'validation.jsonl', 'a', encoding='utf-8') as out:
+            out.write(json.dumps(record) + '\n')
+        print(
+            f'\nstep {step}: recall at 0.1 d {100 * result.recall:.1f} % of {result.looked_at} held-out objects '
+            f'({100 * result.accepted:.1f} % with a pose)',
+            flush=True,
+        )
+        for logger in trainer.loggers:
+            logger.log_metrics({'validation/recall': result.recall, 'validation/accepted': result.accepted}, step)
+
+
+def train(recipe: Recipe, resume: bool = False) -> Path:
+    """Train as `recipe` says; returns the path of ``final.pt``.
+
+    Raises:
+        ConfigError: the output folder holds another run, or resume finds nothing.
+        DatasetError: the data cannot be used.
+    """
+    folder = recipe.folder
+    last = folder / 'last.ckpt'
+    L.seed_everything(recipe.seed, verbose=False)
+    torch.set_float32_matmul_precision('high')
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    data = Windows(recipe)
+    if not rank_zero_only.rank:  # other processes start later and would find the folder taken
+        _claim(folder, recipe, resume)
+    module = KeypointModule(recipe)
+    if recipe.initial_weights:
+        _initialise(module, Path(recipe.initial_weights))
+    if resume:
+        data.start_step = _resumed_step(last)
+    trainer = _trainer(recipe, data)
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainer.fit(module, datamodule=data, ckpt_path=str(last) if resume else None, weights_only=True)
+    final = folder / 'final.pt'
+    if trainer.is_global_zero:
+        save_portable(final, module, data, trainer.global_step)
+    return final
+
+
+def save_portable(path: Path, module: KeypointModule, data: Windows, step: int) -> None:
+    """Write the averaged weights with what `kd6d export` needs."""
+    network: KeypointNetwork = copy.deepcopy(module.average.network).cpu().float()  # type: ignore[assignment]
+    facts = _facts(module.recipe, network, step)
+    save_checkpoint(path, Checkpoint(network, module.recipe, data.objects, facts))
+
+
+def _trainer(recipe: Recipe, data: Windows) -> L.Trainer:
+    settings, folder = recipe.train, recipe.folder
+    keep = ModelCheckpoint(folder, filename='last', every_n_train_steps=settings.validate_every,
+                           save_top_k=1, enable_version_counter=False)  # fmt: skip
+    return L.Trainer(
+        max_steps=settings.steps,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        gradient_clip_val=recipe.optimiser.clip_norm,
+        logger=[TensorBoardLogger(str(folder), name='', version='tensorboard'),
+                CSVLogger(str(folder), name='', version=f'csv_{data.start_step:07d}', flush_logs_every_n_steps=50)],
+        callbacks=[keep, PoseValidation(recipe, data), TQDMProgressBar(refresh_rate=20)],
+        log_every_n_steps=50,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=str(folder),
+    )  # fmt: skip
+
+
+def _resumed_step(last: Path) -> int:
+    try:
+        return int(torch.load(last, map_location='cpu', weights_only=True)['global_step'])
+    except Exception as err:  # torch raises many kinds for a damaged file
+        raise ConfigError(
+            f'{last}: damaged ({type(err).__name__}); start again in a new folder, with initial_weights from latest.pt'
+        ) from None
+
+
+def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse to mix two runs in one folder."""
+    progress = [folder / name for name in ('last.ckpt', 'latest.pt', 'final.pt')]
+    if resume and not (folder / 'last.ckpt').is_file():
+        raise ConfigError(f'{folder}: nothing to resume (no last.ckpt); start without --resume')
+    if not resume and any(path.exists() for path in progress):
+        raise ConfigError(f'{folder}: already holds a run; continue it with --resume or set out=OTHER_FOLDER')
+    if resume:
+        _check_same(folder, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(to_mapping(recipe), sort_keys=False)
+    (folder / 'recipe.yaml').write_text(text, encoding='utf-8')
+
+
+def _check_same(folder: Path, recipe: Recipe) -> None:
+    """Only the length and the pace of a run may change on the way."""
+    before = load_recipe(folder / 'recipe.yaml')
+    for group in ('network', 'input', 'assignment', 'data'):
+        if getattr(before, group) != getattr(recipe, group):
+            raise ConfigError(f'{folder}: the run was started with other {group} settings; use another out folder')
+
+
+def _initialise(module: KeypointModule, path: Path) -> None:
+    """Take every weight of `path` whose name and shape fit."""
+    source = load_checkpoint(path).network.state_dict()
+    for network in (module.network, module.average.network):
+        own = network.state_dict()
+        fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
+        network.load_state_dict(fitting, strict=False)
+
+
+def _facts(recipe: Recipe, network: torch.nn.Module, step: int) -> dict[str, Any]:
+    log = recipe.folder / 'validation.jsonl'
+    lines = log.read_text(encoding='utf-8').splitlines() if log.is_file() else []
+    return {
+        'commit': _commit(),
+        'parameters': parameter_count(network),
+        'steps': step,
+        'images_seen': step * recipe.train.batch_size * recipe.train.devices,
+        'validation': json.loads(lines[-1]) if lines else {},
+        'torch': torch.__version__.split('+')[0],
+        'numpy': np.__version__,
+    }
+
+
+def _commit() -> str:
+    """Commit of the source tree, '' outside a checkout."""
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', '--short', 'HEAD']
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return ''
+    return done.stdout.strip()

@@ -1,0 +1,145 @@
+"""Validation as the robot will see it: held-out frames through ``PoseEstimator`` with the network in torch.
+
+Boxes are the visible masks' boxes jittered like a detector's, so the figure is that of the given-detections
+mode on renders; thresholds are never tuned on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from kd6d_ros.evaluation.pose_errors import add, adi
+from kd6d_ros.geometry.cameras import make_camera
+from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
+from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.networks.deployed_graph import DeployedGraph
+from kd6d_ros.training.windows import jitter_box
+from kd6d_ros.types import Detection, LocalPredictions, RigidTransform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kd6d_ros.networks.keypoint_network import KeypointNetwork
+    from kd6d_ros.training.frames import Frame, FramePack
+    from kd6d_ros.training.recipe import Recipe
+    from kd6d_ros.types import AnyArray, ObjectModel
+
+
+class TorchEngine:
+    """The network behind the robot side's engine interface, in float32 on the network's device."""
+
+    name = 'torch'
+    precision = 'fp32'
+    description = 'PyTorch, for validation'
+
+    def __init__(self, network: KeypointNetwork, max_cells: int) -> None:
+        self.graph = DeployedGraph(network, max_cells).eval()
+
+    @torch.no_grad()
+    def run(self, image: AnyArray, classes: AnyArray) -> list[LocalPredictions]:
+        device = next(self.graph.parameters()).device
+        outputs = self.graph(torch.from_numpy(image).to(device), torch.from_numpy(classes).to(device))
+        arrays = [out.cpu().numpy() for out in outputs]
+        return [LocalPredictions(*(array[row] for array in arrays)) for row in range(len(image))]
+
+
+def bundle_of(recipe: Recipe, objects: tuple[ObjectModel, ...], parameters: int = 0) -> Bundle:
+    """The bundle record that a network of `recipe` has, without files."""
+    spec, inputs = recipe.network, recipe.input
+    levels = tuple(LevelSpec(s, a) for s, a in zip(spec.strides, spec.anchor_sizes, strict=True))
+    size = (inputs.frame_size[0], inputs.frame_size[1]) if inputs.frame_size else None
+    architecture = (
+        f'{spec.backbone} strides {list(spec.strides)} channels {spec.channels} x{spec.head_convs} {spec.norm}'
+    )
+    network = NetworkSpec(
+        inputs.crop_size, inputs.crop_padding, size, inputs.max_cells, levels,
+        parameters=parameters, architecture=architecture,
+    )  # fmt: skip
+    decode = DecodeSpec(0.1, recipe.assignment.cells_per_object, recipe.assignment.sharpness)
+    return Bundle(recipe.name, objects, network, decode)
+
+
+class Validation(NamedTuple):
+    """recall: share of objects within 0.1 diameters (ADD, or ADI when symmetric); accepted: share with a
+    pose; looked_at: number of objects; per_object: recall by name."""
+
+    recall: float
+    accepted: float
+    looked_at: int
+    per_object: dict[str, float]
+
+
+def validate(
+    network: KeypointNetwork,
+    recipe: Recipe,
+    objects: tuple[ObjectModel, ...],
+    pack: FramePack,
+    frames: Sequence[int],
+    count: int,
+) -> Validation:
+    """Estimate poses on `frames` until `count` objects with at least 15 % visible have been looked at."""
+    network.eval()
+    engine = TorchEngine(network, recipe.input.max_cells)
+    settings = EstimatorSettings(track=False, find=False)
+    estimator = PoseEstimator(bundle_of(recipe, objects), engine, settings)
+    rng = np.random.default_rng(7)
+    hits: dict[str, list[bool]] = {model.name: [] for model in objects}
+    seen = accepted = 0
+    for stamp, number in enumerate(frames):
+        if seen >= count:
+            break
+        frame = pack.frame(int(number))
+        truth, detections = _targets(frame, objects, rng)
+        if not truth:
+            continue
+        camera = make_camera(frame.matrix, frame.width, frame.height)
+        image = np.ascontiguousarray(frame.image)
+        estimates = {e.object_name: e for e in estimator.estimate(image, camera, float(stamp), detections)}
+        for model, corners in truth:
+            estimate = estimates.get(model.name)
+            hit = estimate is not None and _close(model, corners, estimate.cam_from_obj)
+            hits[model.name].append(hit)
+            seen += 1
+            accepted += estimate is not None
+    total = [hit for values in hits.values() for hit in values]
+    per_object = {name: float(np.mean(values)) for name, values in hits.items() if values}
+    recall = float(np.mean(total)) if total else 0.0
+    return Validation(recall, accepted / max(seen, 1), seen, per_object)
+
+
+def _targets(
+    frame: Frame, objects: tuple[ObjectModel, ...], rng: np.random.Generator
+) -> tuple[list[tuple[ObjectModel, AnyArray]], list[Detection]]:
+    """The most visible instance of each object."""
+    best: dict[int, int] = {}
+    for row, index in enumerate(frame.class_index):
+        if index >= 0 and frame.visible_fraction[row] >= 0.15:
+            other = best.get(int(index))
+            if other is None or frame.visible_fraction[row] > frame.visible_fraction[other]:
+                best[int(index)] = row
+    truth = [(objects[index], frame.corners_m[row]) for index, row in best.items()]
+    boxes = [
+        Detection(objects[index].name, 1.0, jitter_box(frame.visible_box[row], rng)) for index, row in best.items()
+    ]
+    return truth, boxes
+
+
+def _close(model: ObjectModel, corners: AnyArray, pose: RigidTransform) -> bool:
+    """Within 0.1 diameters; the true pose is recovered from its corners by Procrustes."""
+    points = model.mesh.vertices if model.mesh is not None else model.keypoints
+    step = max(len(points) // 500, 1)
+    truth = _fit(model.keypoints, corners)
+    measure = adi if model.symmetries else add
+    return float(measure(pose, truth, points[::step])) < 0.1 * model.diameter
+
+
+def _fit(source: AnyArray, target: AnyArray) -> RigidTransform:
+    a, b = source - source.mean(0), target - target.mean(0)
+    u, _, vt = np.linalg.svd(a.T @ b)
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    rotation = vt.T @ flip @ u.T
+    return RigidTransform(rotation, target.mean(0) - rotation @ source.mean(0))

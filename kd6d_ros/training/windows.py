@@ -1,0 +1,83 @@
+"""Which part of a frame the network sees: zoomed crops around an object, or native-scale windows.
+
+Zoomed crops come from the visible mask's box jittered to an intersection over union of 0.6 to 1 (a
+detector's box) or from the projected 3D box, jittered as a tracker's guess. The corners then span 45 to
+125 % of the crop, and may lie outside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kd6d_ros.inference.crop import Crop
+from kd6d_ros.inference.decode import box_iou
+
+if TYPE_CHECKING:
+    from kd6d_ros.training.frames import Frame
+    from kd6d_ros.training.recipe import InputRecipe, SamplingRecipe
+    from kd6d_ros.types import AnyArray, FloatArray
+
+SMALLEST_SPAN, LARGEST_SPAN = 0.45, 1.25
+LEAST_IOU = 0.6
+
+
+def jitter_box(box: AnyArray, rng: np.random.Generator) -> FloatArray:
+    """Move the sides of `box` at random such that the overlap stays at least LEAST_IOU."""
+    size = np.tile(box[2:] - box[:2], 2)
+    for _ in range(20):
+        moved: FloatArray = box + size * rng.uniform(-0.22, 0.22, 4)
+        if box_iou(box, moved) >= LEAST_IOU:
+            return moved
+    return np.asarray(box, np.float64)
+
+
+def draw_window(frame: Frame, sampling: SamplingRecipe, inputs: InputRecipe, rng: np.random.Generator) -> Crop:
+    """One window of `frame` for training."""
+    candidates = [
+        i for i in range(len(frame.class_index))
+        if frame.class_index[i] >= 0 and frame.visible_fraction[i] >= sampling.min_visible
+    ]  # fmt: skip
+    if not candidates or rng.random() < sampling.window_fraction:
+        return _native_window(frame, candidates, sampling, inputs, rng)
+    return _zoomed(frame, int(rng.choice(candidates)), sampling, inputs, rng)
+
+
+def _zoomed(frame: Frame, index: int, sampling: SamplingRecipe, inputs: InputRecipe, rng: np.random.Generator) -> Crop:
+    corners = frame.corners_px[index]
+    low, high = corners.min(0), corners.max(0)
+    span = float((high - low).max())
+    if rng.random() < sampling.projected_fraction:
+        box = np.concatenate([low, high])
+        centre = (low + high) / 2 + span * rng.uniform(-0.12, 0.12, 2)
+        side = inputs.crop_padding * span * rng.uniform(0.8, 1.25)
+    else:
+        box = jitter_box(frame.visible_box[index], rng)
+        centre = (box[:2] + box[2:]) / 2
+        side = inputs.crop_padding * float((box[2:] - box[:2]).max())
+    side = float(np.clip(side, span / LARGEST_SPAN, span / SMALLEST_SPAN))
+    return Crop.square((float(centre[0]), float(centre[1])), max(side, 8.0), inputs.crop_size)
+
+
+def _native_window(
+    frame: Frame,
+    candidates: list[int],
+    sampling: SamplingRecipe,
+    inputs: InputRecipe,
+    rng: np.random.Generator,
+) -> Crop:
+    """A window at about the scale of the whole-frame input, half of them near an object."""
+    native = 1.0
+    if inputs.frame_size:
+        native = min(inputs.frame_size[0] / frame.width, inputs.frame_size[1] / frame.height)
+    scale = native * np.exp(rng.uniform(*np.log(sampling.window_scale)))
+    side = inputs.crop_size / scale
+    half = side / 2
+    if candidates and rng.random() < 0.5:
+        box = frame.visible_box[int(rng.choice(candidates))]
+        centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.5, 0.5, 2) * half
+    else:
+        low = np.minimum([half, half], [frame.width / 2, frame.height / 2])
+        centre = rng.uniform(low, np.maximum(np.array([frame.width, frame.height]) - low, low + 1e-6))
+    return Crop.square((float(centre[0]), float(centre[1])), side, inputs.crop_size)

@@ -1,0 +1,21 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Folder with the datasets for development (lmo, lm_more, ycb, backgrounds); skips where it is missing."""
+    given = os.environ.get('KD6D_DATA')
+    folder = Path(given) if given else ROOT.parent / 'shared' / 'data'
+    if not (folder / 'lmo' / 'models').is_dir():
+        source = 'KD6D_DATA names it' if given else 'set KD6D_DATA to the folder that holds lmo/, ycb/...'
+        pytest.skip(f'development data not found at {folder} ({source})')
+    return folder

@@ -1,0 +1,208 @@
+"""``kd6d estimate`` from end to end on a dataset made here, with an engine that answers known poses."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from kd6d_ros.cli.main import main
+from kd6d_ros.data.bop import BopDataset
+from kd6d_ros.data.bop_run import DatasetRun, RunOptions
+from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord, InstanceRecord
+from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.evaluation.results_csv import read_results
+from kd6d_ros.geometry.cameras import make_camera, project
+from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
+from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
+from kd6d_ros.types import ObjectModel, RigidTransform
+
+K = np.array([[572.0, 0, 325.0], [0, 573.0, 242.0], [0, 0, 1]])
+CAMERA = make_camera(K, 640, 480)
+IMAGES = (3, 17, 20)
+
+
+def corners(x, y, z):
+    return np.array([[i * x, j * y, k * z] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]) / 2
+
+
+MUG = ObjectModel('mug', 1, 0.17, corners(0.1, 0.08, 0.12))
+BRICK = ObjectModel('brick', 7, 0.15, corners(0.12, 0.08, 0.04))
+
+
+def turned(angles, place):
+    return RigidTransform(cv2.Rodrigues(np.array(angles, dtype=float))[0], place)
+
+
+POSES = {1: turned([0.4, -0.3, 0.2], [-0.12, 0.03, 0.8]), 7: turned([1.0, 0.2, -0.5], [0.15, -0.05, 0.9])}
+
+
+def box_of(model):
+    pixels = project(CAMERA, POSES[model.obj_id].apply(model.keypoints))
+    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+
+
+def mask_of(model):
+    mask = np.zeros((480, 640), np.uint8)
+    x0, y0, x1, y1 = np.rint(box_of(model)).astype(int)
+    mask[y0:y1, x0:x1] = 1
+    return mask
+
+
+@pytest.fixture
+def bundle():
+    levels = tuple(LevelSpec(stride, 4.0 * stride) for stride in (8, 16, 32))
+    network = NetworkSpec(128, 1.5, (640, 480), 256, levels, parameters=1000, architecture='fake')
+    return Bundle('fake', (MUG, BRICK), network, DecodeSpec(0.1, 10, 1.0))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = tmp_path / 'set'
+    writer = BopSceneWriter(root / 'test' / '000002', quality=None)
+    instances = tuple(
+        InstanceRecord(model.obj_id, POSES[model.obj_id], mask_of(model), mask_of(model)) for model in (MUG, BRICK)
+    )
+    for ident in IMAGES:
+        writer.write(ImageRecord(ident, CAMERA, coordinate_image(CAMERA), None, instances))
+    writer.finalise(IMAGES)
+    rows = [{'scene_id': 2, 'im_id': i, 'obj_id': o, 'inst_count': 1} for i in IMAGES for o in (1, 7, 30)]
+    (root / 'test_targets_bop19.json').write_text(json.dumps(rows))
+    return root
+
+
+@pytest.fixture
+def detections(tmp_path):
+    """Image 17 lacks the brick; the object 30 is not the bundle's; a second, wrong box of the mug scores low."""
+    rows = []
+    for image in IMAGES:
+        for model in (MUG, BRICK):
+            if (image, model.name) == (17, 'brick'):
+                continue
+            x0, y0, x1, y1 = box_of(model)
+            rows.append(row(image, model.obj_id, 0.9, [x0, y0, x1 - x0, y1 - y0]))
+        rows += [row(image, 1, 0.05, [5.0, 5.0, 60.0, 60.0]), row(image, 30, 0.99, [5.0, 5.0, 60.0, 60.0])]
+    path = tmp_path / 'detections.json'
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def row(image, obj, score, box):
+    return {'scene_id': 2, 'image_id': image, 'category_id': obj, 'score': score, 'bbox': box}
+
+
+@pytest.fixture
+def patched(monkeypatch, bundle, tmp_path):
+    """The command with the bundle and engine of this test; returns the engine."""
+    engine = FakeEngine(bundle, CAMERA, [('mug', POSES[1]), ('brick', POSES[7])])
+    monkeypatch.setattr('kd6d_ros.inference.locate.find_bundle', lambda name: tmp_path)
+    monkeypatch.setattr('kd6d_ros.inference.bundle.load_bundle', lambda folder: bundle)
+    monkeypatch.setattr('kd6d_ros.inference.engines.select.make_engine', lambda *arguments: engine)
+    return engine
+
+
+def assert_true_poses(path, expected):
+    found = read_results(path)
+    assert sorted((item.image_id, item.obj_id) for item in found) == expected
+    for item in found:
+        truth = POSES[item.obj_id]
+        assert np.linalg.norm(item.cam_from_obj.translation - truth.translation) < 0.01
+        assert np.abs(item.cam_from_obj.rotation - truth.rotation).max() < 0.05
+        assert item.scene_id == 2
+        assert item.seconds > 0
+
+
+def test_with_detections(patched, dataset, detections, tmp_path, capsys):
+    out, report = tmp_path / 'results.csv', tmp_path / 'report.json'
+    code = main(
+        ['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--detections', str(detections),
+         '--out', str(out), '--json', str(report), '--overlays', str(tmp_path / 'pictures'),
+         '--overlay-count', '2']
+    )  # fmt: skip
+    assert code == 0
+    assert_true_poses(out, [(3, 1), (3, 7), (17, 1), (20, 1), (20, 7)])
+    record = json.loads(report.read_text())
+    assert (record['images'], record['targets'], record['poses']) == (3, 6, 5)
+    assert (record['mode'], record['targets_of_other_objects']) == ('detections', 3)
+    assert record['targets_without_detection'] == 1
+    assert record['detections_used'] == 8
+    assert record['ms_per_image_p50'] > 0
+    assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['000002_000003.jpg', '000002_000020.jpg']
+    assert 'image 3/3' in capsys.readouterr().err
+
+
+def test_least_detection_score(patched, dataset, detections, tmp_path, bundle):
+    options = RunOptions(dataset, detections=detections, min_detection_score=0.5, limit=1)
+    work = DatasetRun(bundle, options)
+    assert len(work.run(patched)) == 2
+    assert work.summary()['detections_used'] == 2
+    assert work.summary()['images'] == 1
+
+
+def test_whole_frames(patched, dataset, tmp_path):
+    out = tmp_path / 'found.csv'
+    assert main(['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(out)]) == 0
+    assert_true_poses(out, [(image, obj) for image in IMAGES for obj in (1, 7)])
+
+
+def test_images_are_independent(patched, dataset, tmp_path):
+    """Nothing is found from memory: once the object is gone, it is gone."""
+    everything, calls = patched.scene, []
+    run = patched.run
+
+    def first_image_only(image, classes):
+        if image.shape[1:3] == (480, 640):
+            calls.append(1)
+        patched.scene = everything if len(calls) <= 1 else []
+        return run(image, classes)
+
+    patched.run = first_image_only
+    out = tmp_path / 'found.csv'
+    assert main(['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(out)]) == 0
+    assert {item.image_id for item in read_results(out)} == {3}
+    assert len(calls) == 3
+
+
+def test_mistakes_end_in_one_line(patched, dataset, tmp_path, capsys):
+    usual = ['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(tmp_path / 'a.csv')]
+    for arguments, message in [
+        ([*usual, '--split', 'val'], "no split 'val' with scenes; it has test"),
+        ([*usual, '--targets', str(tmp_path / 'no.json')], 'no.json: no such file (a BOP target list)'),
+        ([*usual, '--detections', str(dataset / 'test_targets_bop19.json')], '[0].image_id: is missing'),
+        ([*usual, '--min-detection-score', '7'], '--min-detection-score 7.0: expected 0 to 1'),
+        ([*usual, '--limit', '0'], '--limit at least 1'),
+        ([*usual[:-1], str(tmp_path / 'none' / 'a.csv')], 'expected a file name in a folder that exists'),
+        ([*usual[:4], str(tmp_path / 'none'), *usual[5:]], 'none: no such folder'),
+    ]:
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count('\n') == 1
+        assert 'Traceback' not in error
+    targets = tmp_path / 'targets.json'
+    targets.write_text(json.dumps([{'scene_id': 2, 'im_id': 21, 'obj_id': 1}]))
+    assert main([*usual, '--targets', str(targets)]) == 2
+    assert 'image 21 has no file' in capsys.readouterr().err
+    assert not (tmp_path / 'a.csv').exists()
+
+
+def test_bundle_that_does_not_fit(dataset, bundle):
+    from dataclasses import replace
+
+    other = replace(bundle, objects=(replace(MUG, obj_id=50),))
+    with pytest.raises(DatasetError, match=r"has no target of bundle 'fake' \(object ids 50\)"):
+        DatasetRun(other, RunOptions(dataset))
+    blind = replace(bundle, network=replace(bundle.network, frame_size=None))
+    with pytest.raises(ConfigError, match=r'cannot search a whole image; give boxes with --detections'):
+        DatasetRun(blind, RunOptions(dataset))
+
+
+def test_broken_image_leaves_no_results(patched, dataset, tmp_path, capsys):
+    path = BopDataset.open(dataset).scene('test', 2).image_path(17)
+    path.write_bytes(path.read_bytes()[:-30])
+    out = tmp_path / 'a.csv'
+    assert main(['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(out)]) == 2
+    assert 'cut off' in capsys.readouterr().err
+    assert list(tmp_path.glob('*a.csv*')) == []

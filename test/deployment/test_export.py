@@ -1,0 +1,130 @@
+"""Export: the ONNX file computes what PyTorch does, at crop and frame size, and the bundle carries the facts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
+
+from kd6d_ros.cli.main import main  # noqa: E402
+from kd6d_ros.deployment.export import ExportRequest, check_equal, export_bundle  # noqa: E402
+from kd6d_ros.deployment.onnx_export import rounded_weights  # noqa: E402
+from kd6d_ros.errors import ConfigError, EngineError  # noqa: E402
+from kd6d_ros.inference.bundle import load_bundle  # noqa: E402
+from kd6d_ros.inference.engines.select import make_engine  # noqa: E402
+from kd6d_ros.networks.deployed_graph import DeployedGraph  # noqa: E402
+from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
+from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
+from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe  # noqa: E402
+from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries  # noqa: E402
+
+CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.03, 0.03) for z in (-0.02, 0.02)])
+
+
+def make_checkpoint(path, norm='group'):
+    torch.manual_seed(3)
+    spec = NetworkSpec('darknet_tiny_h', (16, 32), 64, 1, norm, classes=2)
+    network = KeypointNetwork(spec).eval()
+    torch.nn.init.normal_(network.head.score.weight, std=0.3)
+    torch.nn.init.normal_(network.head.offsets.weight, std=0.05)
+    half_turn = RigidTransform(np.diag([-1.0, -1.0, 1.0]), np.array([0.001, 0, 0]))
+    round_z = ContinuousSymmetry(np.array([0, 0, 1.0]), np.array([0, 0.002, 0]))
+    objects = (
+        ObjectModel('box', 4, 0.123, CORNERS, Symmetries((half_turn,)), 'A box'),
+        ObjectModel('can', 9, 0.2, CORNERS * 2, Symmetries((), (round_z,)), 'A can'),
+    )
+    recipe = Recipe(
+        'two', network=spec, input=InputRecipe(96, 1.5, (160, 128), 64), data=DataRecipe('somewhere/secret')
+    )
+    facts = {'parameters': 7, 'commit': 'abc', 'validation': {'recall': 0.5, 'accepted': 0.75, 'looked_at': 80}}
+    save_checkpoint(path, Checkpoint(network, recipe, objects, facts))
+    return network
+
+
+def test_checkpoint_round_trip(tmp_path):
+    network = make_checkpoint(tmp_path / 'final.pt')
+    again = load_checkpoint(tmp_path / 'final.pt')
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[key], value)
+    box, can = again.objects
+    assert (box.name, box.obj_id, box.display_name, box.diameter) == ('box', 4, 'A box', 0.123)
+    np.testing.assert_allclose(box.symmetries.discrete[0].translation, [0.001, 0, 0])
+    np.testing.assert_allclose(can.symmetries.continuous[0].offset, [0, 0.002, 0])
+    np.testing.assert_allclose(can.keypoints, CORNERS * 2)
+    assert list(tmp_path.iterdir()) == [tmp_path / 'final.pt']
+
+
+@pytest.mark.parametrize('norm', ['group', 'batch'])
+def test_bundle_computes_what_pytorch_does(tmp_path, norm):
+    make_checkpoint(tmp_path / 'final.pt', norm)
+    bundle = export_bundle(ExportRequest(tmp_path / 'final.pt', tmp_path / 'two', licence='CC0', origin='made here'))
+    network = rounded_weights(load_checkpoint(tmp_path / 'final.pt').network)
+    engine = make_engine(load_bundle(tmp_path / 'two'), threads=1)
+    image = np.random.default_rng(0).integers(0, 256, (1, 128, 160, 3), dtype=np.uint8)
+    cells = engine.run(image, np.array([[True, True]]))[0]
+    with torch.no_grad():
+        graph = DeployedGraph(network, 64)
+        _, score, _, _, keypoints = graph(torch.from_numpy(image), torch.ones(1, 2, dtype=torch.bool))
+    np.testing.assert_allclose(cells.score, score[0].numpy(), atol=1e-4)
+    best = 8
+    np.testing.assert_allclose(cells.keypoints[:best], keypoints[0, :best].numpy(), atol=0.1)
+    assert bundle.names == ('box', 'can')
+    assert bundle.network.frame_size == (160, 128)
+    assert bundle.expected['held_out_renders_recall_0.1d'] == 0.5
+    assert 'secret' not in (tmp_path / 'two' / 'bundle.yaml').read_text()
+    size = (tmp_path / 'two' / 'model_fp32.onnx').stat().st_size
+    parameters = sum(p.numel() for p in network.parameters())
+    assert size < 2 * parameters + 150_000  # two bytes per weight
+
+
+def test_rounding_the_weights_to_half_precision_changes_little(tmp_path):
+    network = make_checkpoint(tmp_path / 'final.pt')
+    image = torch.randint(0, 255, (1, 3, 96, 96)).float()
+    with torch.no_grad():
+        exact, rounded = network(image), rounded_weights(network)(image)
+    assert (exact.logits.sigmoid() - rounded.logits.sigmoid()).abs().max() < 0.02
+    assert (exact.keypoints - rounded.keypoints).abs().median() < 0.2
+
+
+def test_a_graph_that_differs_is_refused(tmp_path):
+    make_checkpoint(tmp_path / 'final.pt')
+    bundle = export_bundle(ExportRequest(tmp_path / 'final.pt', tmp_path / 'two'))
+    network = load_checkpoint(tmp_path / 'final.pt').network
+    with torch.no_grad():
+        network.head.score.bias += 0.5
+    with pytest.raises(EngineError, match='differs from PyTorch at 2x96x96'):
+        check_equal(network, tmp_path / 'two' / 'model_fp32.onnx', replace(bundle, folder=tmp_path / 'two'))
+
+
+def test_command_and_its_mistakes(tmp_path, capsys):
+    make_checkpoint(tmp_path / 'final.pt')
+    checkpoint, out = str(tmp_path / 'final.pt'), str(tmp_path / 'models' / 'two')
+    assert main(['export', '--checkpoint', checkpoint, '--out', out]) == 0
+    assert 'box, can' in capsys.readouterr().out
+    before = {p.name: p.read_bytes() for p in (tmp_path / 'models' / 'two').iterdir()}
+    (tmp_path / 'damaged.pt').write_bytes(b'PK\x03\x04 not a checkpoint')
+    for arguments, message in (
+        (['--checkpoint', str(tmp_path / 'no.pt'), '--out', out], 'no such checkpoint'),
+        (['--checkpoint', str(tmp_path / 'damaged.pt'), '--out', out], 'not a readable checkpoint'),
+        (['--checkpoint', checkpoint, '--out', out, '--precisions', 'int3'], 'int3'),
+    ):
+        assert main(['export', *arguments]) == 2
+        line = capsys.readouterr().err.strip()
+        assert message in line
+        assert '\n' not in line
+    assert {p.name: p.read_bytes() for p in (tmp_path / 'models' / 'two').iterdir()} == before
+
+
+def test_pickled_code_in_a_checkpoint_is_not_run(tmp_path):
+    marker = tmp_path / 'ran'
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(marker), 'w'))
+
+    torch.save({'format': Evil()}, tmp_path / 'evil.pt')
+    with pytest.raises(ConfigError, match='not a readable checkpoint'):
+        load_checkpoint(tmp_path / 'evil.pt')
+    assert not marker.exists()

@@ -1,0 +1,365 @@
+"""The whole robot side without a network: the fake engine sees given objects at given poses."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from kd6d_ros.errors import CameraError, ConfigError, ImageError
+from kd6d_ros.geometry.cameras import make_camera, project
+from kd6d_ros.inference import gates
+from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
+from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.records import STAGES
+from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.types import Detection, RigidTransform
+
+
+def at(x, y, z, rotation=(0.4, 0.8, 0.2)):
+    return RigidTransform(cv2.Rodrigues(np.array(rotation, dtype=float))[0], np.array([x, y, z], dtype=float))
+
+
+def add(estimate, truth, model):
+    return np.linalg.norm(estimate.apply(model.keypoints) - truth.apply(model.keypoints), axis=1).mean()
+
+
+def box_of(bundle, camera, name, pose):
+    pixels = project(camera, pose.apply(bundle.object(name).keypoints))
+    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+
+
+def estimator(bundle, engine, **settings):
+    return PoseEstimator(bundle, engine, EstimatorSettings(**settings))
+
+
+@pytest.mark.parametrize('name', ['mug', 'off', 'brick'])
+def test_finds_and_then_tracks(bundle, camera, image, fake, name):
+    truth = at(0.05, 0.02, 0.7)
+    fake.scene = [(name, truth)]
+    fake.noise_px = 0.3
+    robot = estimator(bundle, fake, objects=(name,))
+    model = bundle.object(name)
+    for step in range(3):
+        poses = robot.estimate(image, camera, step / 30)
+        assert [p.instance_id for p in poses] == [f'{name}_0']
+        assert add(poses[0].cam_from_obj, truth, model) < 0.02 * model.diameter
+        assert poses[0].score == pytest.approx(0.87, abs=0.05)
+        assert poses[0].inliers == poses[0].correspondences
+        assert 0 < poses[0].reprojection_error_px < 1.5
+        assert robot.report.mode == ('frame' if step == 0 else 'tracked')
+    assert [r.mode for r in robot.report.regions] == ['tracked']
+    assert fake.runs == [(1, 480, 640, 3), (1, 128, 128, 3), (1, 128, 128, 3), (1, 128, 128, 3)]
+
+
+LENSES = {
+    'plumb_bob': (-0.28, 0.07, 0.001, -0.0005, 0.0),
+    'rational_polynomial': (0.4, -0.1, 0.0002, 0.0001, 0.01, 0.7, -0.05, 0.02),
+    'equidistant': (0.02, -0.01, 0.003, -0.001),
+}
+
+
+@pytest.mark.parametrize('lens', sorted(LENSES))
+def test_distorted_images(bundle, camera, lens):
+    camera = make_camera(camera.matrix, 640, 480, lens, LENSES[lens])
+    truth = at(-0.18, -0.12, 0.6)
+    robot = estimator(bundle, FakeEngine(bundle, camera, [('off', truth)]), objects=['off'])
+    for step in range(2):
+        pose = robot.estimate(coordinate_image(camera), camera, step / 30)[0]
+        assert add(pose.cam_from_obj, truth, bundle.object('off')) < 0.01 * 0.16
+
+
+@pytest.mark.parametrize(('noise', 'outliers'), [(0.0, 0.0), (1.0, 0.0), (1.0, 0.25)])
+def test_recovers_many_poses_under_noise_and_outliers(bundle, camera, image, noise, outliers):
+    rng = np.random.default_rng(0)
+    errors = []
+    for seed in range(25):
+        z = rng.uniform(0.4, 1.0)
+        truth = at(rng.uniform(-0.2, 0.2) * z, rng.uniform(-0.15, 0.15) * z, z, rng.uniform(-2, 2, 3))
+        engine = FakeEngine(bundle, camera, [('mug', truth)], noise, outliers, seed=seed)
+        poses = estimator(bundle, engine, objects=['mug']).estimate(image, camera, 0.0)
+        assert len(poses) == 1
+        errors.append(add(poses[0].cam_from_obj, truth, bundle.object('mug')) / 0.17)
+    assert np.mean(np.array(errors) < 0.1) >= 0.95
+    assert np.median(errors) < 0.01 + 0.03 * noise
+
+
+def test_detections_are_measured_then_measured_again_around_the_pose(bundle, camera, image, fake):
+    truth = at(0.05, 0.02, 0.7)
+    fake.scene = [('mug', truth)]
+    box = box_of(bundle, camera, 'mug', truth) + np.array([0, 5, -10, -2])
+    robot = estimator(bundle, fake)
+    detections = [
+        Detection('mug', 0.9, box),
+        Detection('unknown', 0.9, box),
+        Detection('mug', 0.8, np.array([5, 5, 5, 9.0])),
+        Detection('mug', 0.7, np.array([np.nan, 5, 50, 90])),
+    ]
+    poses = robot.estimate(image, camera, 0.0, detections)
+    assert len(poses) == 1
+    assert add(poses[0].cam_from_obj, truth, bundle.object('mug')) < 0.002
+    assert robot.report.mode == 'detections'
+    assert [r.mode for r in robot.report.regions] == ['detections', 'measure']
+    once = estimator(bundle, fake, refine_crops=0)
+    assert len(once.estimate(image, camera, 0.0, detections)) == 1
+    assert [r.mode for r in once.report.regions] == ['detections']
+
+
+def test_an_empty_list_of_detections_means_nothing_to_measure(bundle, camera, image, fake):
+    fake.scene = [('mug', at(0, 0, 0.7))]
+    robot = estimator(bundle, fake)
+    assert robot.estimate(image, camera, 0.0, []) == []
+    assert fake.runs == []
+
+
+def test_a_huge_box_costs_no_time_and_one_outside_is_refused(bundle, camera, image, fake):
+    robot = estimator(bundle, fake)
+    robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, np.array([-1e7, -1e7, 1e7, 1e7]))])
+    assert robot.report.regions[0].box == (-640, -480, 1280, 960)
+    assert robot.report.stages['preprocess'] < 0.5
+    assert robot.estimate(image, camera, 0.1, [Detection('mug', 0.9, np.array([700.0, 0, 800, 90]))]) == []
+    assert robot.report.counts() == {gates.OUTSIDE: 1}
+
+
+def test_a_wrong_detection_gives_no_pose_and_a_reason(bundle, camera, image, fake):
+    fake.scene = [('mug', at(0.15, 0.1, 0.7))]
+    robot = estimator(bundle, fake)
+    assert robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, np.array([10, 10, 60, 60.0]))]) == []
+    assert robot.report.counts() == {gates.NO_CELLS: 1}
+    assert str(robot.report.rejections[0]).startswith('mug: no cell above the score threshold 0')
+
+
+def test_two_instances_keep_their_ids(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'], max_instances=2)
+    for step in range(6):
+        left, right = at(-0.15 + 0.01 * step, 0, 0.7), at(0.15 - 0.01 * step, 0.02, 0.8, (1, 0, 0.5))
+        fake.scene = [('mug', left), ('mug', right)]
+        poses = robot.estimate(image, camera, step / 30)
+        assert len(poses) == 2
+        ids = {p.instance_id: p.cam_from_obj for p in poses}
+        if step == 0:
+            first = {k: v.translation[0] > 0 for k, v in ids.items()}
+        assert set(ids) == {'mug_0', 'mug_1'}
+        for key, on_the_right in first.items():
+            truth = right if on_the_right else left
+            assert add(ids[key], truth, bundle.object('mug')) < 0.005
+
+
+def test_several_objects_at_once(bundle, camera, image, fake):
+    fake.scene = [('mug', at(-0.12, 0, 0.7)), ('off', at(0.0, 0.05, 0.8, (0, 0, 0))), ('brick', at(0, -0.1, 0.6))]
+    robot = estimator(bundle, fake)
+    for step in range(2):
+        poses = robot.estimate(image, camera, step / 30)
+        assert {p.instance_id for p in poses} == {'mug_0', 'off_0', 'brick_0'}
+    assert robot.report.mode == 'tracked'
+    assert fake.runs[-1] == (3, 128, 128, 3)
+
+
+def test_a_symmetric_object_does_not_jump(bundle, camera, image, fake):
+    """The network may answer with either of two equivalent poses; the published one is continuous."""
+    turn = bundle.object('brick').symmetries.discrete[0]
+    robot = estimator(bundle, fake, objects=['brick'])
+    last = None
+    for step in range(8):
+        truth = at(0.01 * step, 0, 0.6, (0.4, 0.8 + 0.02 * step, 0.2))
+        fake.scene = [('brick', truth @ turn if step % 2 else truth)]
+        pose = robot.estimate(image, camera, step / 30)[0]
+        assert pose.instance_id == 'brick_0'
+        if last is not None:
+            angle = np.degrees(np.linalg.norm(cv2.Rodrigues(pose.cam_from_obj.rotation @ last.T)[0]))
+            assert angle < 5
+        last = pose.cam_from_obj.rotation
+
+
+def test_out_of_view_then_back_keeps_the_id_until_the_timeout(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'], tracking_timeout_s=0.5)
+    seen = [('mug', at(0, 0, 0.7))]
+    fake.scene = seen
+    assert robot.estimate(image, camera, 10.0)[0].instance_id == 'mug_0'
+    fake.scene = []
+    assert robot.estimate(image, camera, 10.1) == []
+    assert robot.report.mode == 'tracked+frame'
+    assert robot.report.counts() == {gates.NO_CELLS: 1}
+    fake.scene = seen
+    assert robot.estimate(image, camera, 10.2)[0].instance_id == 'mug_0'
+    fake.scene = []
+    assert robot.estimate(image, camera, 10.3) == []
+    assert robot.estimate(image, camera, 10.8) == []
+    assert robot.report.mode == 'frame'
+
+
+def test_a_tracked_object_that_jumped_is_found_in_the_same_frame(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'])
+    fake.scene = [('mug', at(-0.2, 0, 0.7))]
+    robot.estimate(image, camera, 0.0)
+    truth = at(0.2, 0.1, 0.7)
+    fake.scene = [('mug', truth)]
+    poses = robot.estimate(image, camera, 1 / 30)
+    assert robot.report.mode == 'tracked+frame'
+    assert add(poses[0].cam_from_obj, truth, bundle.object('mug')) < 0.005
+
+
+def test_the_only_instance_keeps_its_id_wherever_it_turns_up(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'])
+    for step, x in enumerate((-0.25, 0.25, -0.25)):
+        fake.scene = [('mug', at(x, 0, 0.7))]
+        assert [p.instance_id for p in robot.estimate(image, camera, step / 30)] == ['mug_0']
+
+
+def test_an_id_is_free_again_after_the_timeout(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'], max_instances=2, tracking_timeout_s=0.2, search_period_s=0)
+    left, right = ('mug', at(-0.15, 0, 0.7)), ('mug', at(0.15, 0, 0.7))
+    fake.scene = [left, right]
+    ids = {p.cam_from_obj.translation[0] > 0: p.instance_id for p in robot.estimate(image, camera, 0.0)}
+    fake.scene = [right]
+    for step in range(1, 5):
+        assert [p.instance_id for p in robot.estimate(image, camera, step / 10)] == [ids[True]]
+    fake.scene = [left, right]
+    again = {p.cam_from_obj.translation[0] > 0: p.instance_id for p in robot.estimate(image, camera, 0.5)}
+    assert again == ids
+
+
+def test_views_and_read_only_images_are_taken(bundle, camera, image, fake):
+    fake.scene = [('mug', at(0, 0, 0.7))]
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    bgr.setflags(write=False)
+    expected = estimator(bundle, fake, objects=['mug']).estimate(image, camera, 0.0)[0]
+    for view in (bgr[..., ::-1], np.flipud(np.flipud(image))):
+        pose = estimator(bundle, fake, objects=['mug']).estimate(view, camera, 0.0)[0]
+        assert (pose.cam_from_obj.matrix() == expected.cam_from_obj.matrix()).all()
+
+
+def test_fast_motion_is_followed_by_velocity(bundle, camera, image, fake):
+    """2 m/s at 0.7 m moves the object by half its size per image; from the third image on it is expected."""
+    robot = estimator(bundle, fake, objects=['mug'], find=True)
+    modes = []
+    for step in range(6):
+        fake.scene = [('mug', at(-0.2 + step * 2 / 30, 0, 0.7))]
+        assert len(robot.estimate(image, camera, step / 30)) == 1
+        modes.append(robot.report.mode)
+    assert modes[2:] == ['tracked'] * 4
+
+
+def test_without_search_a_lost_object_is_waited_for_where_it_was(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'], find=False)
+    truth = at(0, 0, 0.7)
+    fake.scene = [('mug', truth)]
+    assert robot.estimate(image, camera, 0.0) == []
+    assert robot.report.mode == 'idle'
+    assert len(robot.estimate(image, camera, 0.1, [Detection('mug', 1.0, box_of(bundle, camera, 'mug', truth))])) == 1
+    fake.scene = []
+    assert robot.estimate(image, camera, 0.2) == []
+    fake.scene = [('mug', truth)]
+    assert robot.estimate(image, camera, 0.3)[0].instance_id == 'mug_0'
+    assert robot.report.mode == 'tracked'
+
+
+def test_a_bundle_without_frame_size_never_searches(bundle, camera, image, fake):
+    bundle = replace(bundle, network=replace(bundle.network, frame_size=None))
+    robot = estimator(bundle, fake)
+    assert not robot.can_find
+    assert robot.estimate(image, camera, 0.0) == []
+    assert fake.runs == []
+
+
+def test_missing_objects_are_searched_now_and_then_while_another_is_tracked(bundle, camera, image, fake):
+    fake.scene = [('mug', at(0, 0, 0.7))]
+    robot = estimator(bundle, fake, objects=['mug', 'off'], search_period_s=0.5)
+    modes = []
+    for step in range(21):
+        robot.estimate(image, camera, step / 20)
+        modes.append(robot.report.mode)
+    assert [i for i, mode in enumerate(modes) if mode != 'tracked'] == [0, 10, 20]
+
+
+def test_time_repeated_is_ignored_and_time_going_back_starts_anew(bundle, camera, image, fake):
+    robot = estimator(bundle, fake, objects=['mug'])
+    fake.scene = [('mug', at(0, 0, 0.7))]
+    assert len(robot.estimate(image, camera, 5.0)) == 1
+    assert robot.estimate(image, camera, 5.0) == []
+    assert robot.report.mode == 'ignored'
+    assert robot.report.note == 'stamp repeated: image ignored'
+    assert len(robot.estimate(image, camera, 1.0)) == 1
+    assert robot.report.mode == 'frame'
+    assert robot.report.note == 'time went back: all instances dropped'
+    robot.reset()
+    assert len(robot.estimate(image, camera, 1.0)) == 1
+    assert robot.report.mode == 'frame'
+
+
+def test_the_same_images_give_the_same_poses(bundle, camera, image):
+    def run():
+        truth = at(0.03, 0.01, 0.6)
+        engine = FakeEngine(bundle, camera, [('mug', truth)], noise_px=2.0, outliers=0.2)
+        robot = estimator(bundle, engine, objects=['mug'])
+        return [robot.estimate(image, camera, k / 30)[0].cam_from_obj.matrix() for k in range(4)]
+
+    assert all((a == b).all() for a, b in zip(run(), run(), strict=True))
+
+
+GATES = [
+    ({'min_score': 0.95}, at(0, 0, 0.7), gates.SCORE),
+    ({'min_inliers': 81}, at(0, 0, 0.7), gates.INLIERS),
+    ({'max_distance': 0.6}, at(0, 0, 0.7), gates.TOO_FAR),
+    ({'min_distance': 0.8}, at(0, 0, 0.7), gates.TOO_NEAR),
+    ({'min_visible': 0.9}, at(-0.4, 0, 0.7), gates.OUTSIDE),
+]
+
+
+@pytest.mark.parametrize(('settings', 'truth', 'reason'), GATES, ids=[g[2] for g in GATES])
+def test_gates_refuse_with_a_reason(bundle, camera, image, fake, settings, truth, reason):
+    fake.scene = [('mug', truth)]
+    robot = estimator(bundle, fake, objects=['mug'], **settings)
+    assert robot.estimate(image, camera, 0.0) == []
+    assert reason in robot.report.counts()
+    rejection = next(r for r in robot.report.rejections if r.reason == reason)
+    assert rejection.object_name == 'mug'
+    assert rejection.limit == pytest.approx(next(iter(settings.values())))
+
+
+def test_inconsistent_corners_are_refused_by_reprojection_or_inliers(bundle, camera, image):
+    engine = FakeEngine(bundle, camera, [('mug', at(0, 0, 0.7))], noise_px=12.0)
+    robot = estimator(bundle, engine, objects=['mug'])
+    assert robot.estimate(image, camera, 0.0) == []
+    assert set(robot.report.counts()) <= {gates.RATIO, gates.INLIERS, gates.REPROJECTION, gates.NO_POSE}
+    assert robot.report.rejections
+
+
+def test_nan_passes_no_gate(bundle, camera):
+    good = gates.Candidate(
+        bundle.object('mug'), at(0, 0, 0.7), 0.9, 80, 80, 1.0, np.array([100.0, 100, 200, 200]), 'tracked'
+    )
+    settings = EstimatorSettings()
+    assert gates.check(good, settings, camera) is None
+    assert gates.check(replace(good, rms=float('nan')), settings, camera).reason == gates.REPROJECTION
+    assert gates.check(replace(good, score=float('nan')), settings, camera).reason == gates.SCORE
+    far = replace(good, box=np.array([np.nan, 0, 1, 1]))
+    assert gates.check(far, settings, camera).reason == gates.NOT_FINITE
+    behind = replace(good, cam_from_obj=at(0, 0, 0.03))
+    assert gates.check(behind, settings, camera).reason == gates.BEHIND
+
+
+def test_stages_are_measured(bundle, camera, image, fake):
+    fake.scene = [('mug', at(0, 0, 0.7))]
+    robot = estimator(bundle, fake, objects=['mug'])
+    robot.estimate(image, camera, 0.0)
+    stages = robot.report.stages
+    assert set(stages) == set(STAGES)
+    assert all(value > 0 for value in stages.values())
+    assert sum(value for key, value in stages.items() if key != 'total') <= stages['total']
+
+
+def test_bad_input_is_refused_in_one_line(bundle, camera, image, fake):
+    robot = estimator(bundle, fake)
+    with pytest.raises(ImageError, match=r'expected a uint8 RGB array \(height, width, 3\), got uint8 \(480, 640\)'):
+        robot.estimate(image[..., 0], camera, 0.0)
+    with pytest.raises(ImageError, match=r'got float64'):
+        robot.estimate(image.astype(float), camera, 0.0)
+    with pytest.raises(ImageError, match=r'got NoneType'):
+        robot.estimate(None, camera, 0.0)
+    with pytest.raises(CameraError, match=r'image is 320x480 but the camera is 640x480: use the camera_info'):
+        robot.estimate(image[:, :320], camera, 0.0)
+    with pytest.raises(ConfigError, match=r'stamp: expected a finite time in seconds, got nan'):
+        robot.estimate(image, camera, float('nan'))
+    with pytest.raises(ConfigError, match=r"no object 'cup': it knows mug, off, brick"):
+        estimator(bundle, fake, objects=['cup'])

@@ -1,0 +1,132 @@
+"""The real ONNX Runtime on a tiny graph with the interface of a bundle's network."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from kd6d_ros.errors import BundleError, ConfigError, EngineError
+from kd6d_ros.inference.engines.select import make_engine
+
+pytest.importorskip('onnxruntime')
+
+
+@pytest.fixture
+def real(write, onnx_file):
+    return write(engines={'fp32': onnx_file})
+
+
+def test_runs_at_crop_and_frame_size_with_static_shapes(real):
+    engine = make_engine(real, threads=1)
+    engine.warm_up()
+    classes = np.ones((2, 3), dtype=bool)
+    for height, width in ((128, 128), (480, 640)):
+        image = np.full((2, height, width, 3), 128, dtype=np.uint8)
+        image[1] = 64
+        first, second = engine.run(image, classes)
+        assert first.score == pytest.approx([0.5] * 6)
+        assert second.score == pytest.approx([0.25] * 6)
+        assert first.keypoints.shape == (6, 8, 2)
+        assert (first.centre == [width, height]).all()
+        assert first.class_index.tolist() == [0, 1, 2, 0, 1, 2]
+    shapes = [session.get_inputs()[0].shape for session in engine._sessions.values()]
+    assert sorted(shapes) == [[1, 128, 128, 3], [1, 480, 640, 3]]
+    assert engine.precision == 'fp32'
+    assert 'onnxruntime' in engine.description
+    assert '1 threads' in engine.description
+
+
+def test_masked_classes_score_zero(real):
+    classes = np.array([[False, True, False]])
+    out = make_engine(real).run(np.full((1, 128, 128, 3), 128, dtype=np.uint8), classes)[0]
+    assert out.score == pytest.approx([0, 0.5, 0, 0, 0.5, 0])
+
+
+def test_wrong_inputs_are_refused(real):
+    engine = make_engine(real)
+    fine = np.zeros((1, 128, 128, 3), dtype=np.uint8)
+    with pytest.raises(EngineError, match=r'multiples of 8, got uint8 \(1, 100, 128, 3\)'):
+        engine.run(fine[:, :100], np.ones((1, 3), dtype=bool))
+    with pytest.raises(EngineError, match=r'image: expected uint8 .* got float32'):
+        engine.run(fine.astype(np.float32), np.ones((1, 3), dtype=bool))
+    with pytest.raises(EngineError, match=r'classes: expected bool \(1, 3\), got bool \(1, 2\)'):
+        engine.run(fine, np.ones((1, 2), dtype=bool))
+
+
+def test_a_file_that_is_no_network_is_one_line(write):
+    with pytest.raises(EngineError, match=r'model_fp32\.onnx: ONNX Runtime refuses the network') as error:
+        make_engine(write())
+    assert '\n' not in str(error.value)
+
+
+def test_another_network_is_refused(write, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node('Identity', ['x'], ['y'])],
+        'g',
+        [value('x', TensorProto.FLOAT, [1])],
+        [value('y', TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    path = tmp_path / 'other.onnx'
+    onnx.save(model, str(path))
+    with pytest.raises(EngineError, match=r"not a network of kd6d_ros: inputs \['x'\]"):
+        make_engine(write(engines={'fp32': path}))
+
+
+def test_missing_onnxruntime_names_the_command(real, monkeypatch):
+    real_import = builtins.__import__
+
+    def no_runtime(name, *args, **kwargs):
+        if name == 'onnxruntime':
+            raise ImportError("No module named 'onnxruntime'")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, 'onnxruntime', raising=False)
+    monkeypatch.setattr(builtins, '__import__', no_runtime)
+    with pytest.raises(EngineError, match=r'pip install --user .*-c config/constraints-\w+\.txt onnxruntime'):
+        make_engine(real)
+
+
+def test_unknown_engine_precision_and_threads(real):
+    with pytest.raises(ConfigError, match=r"engine 'tpu': expected one of auto, onnxruntime"):
+        make_engine(real, 'tpu')
+    with pytest.raises(BundleError, match=r"no 'int4' engine: it has fp32"):
+        make_engine(real, precision='int4')
+    with pytest.raises(ConfigError, match=r'threads: expected 1 .. 256, got 0'):
+        make_engine(real, threads=0)
+
+
+def test_numbers_that_overflowed_never_reach_the_solver(real):
+    engine = make_engine(real)
+    keypoints = np.zeros((1, 2, 8, 2), dtype=np.float32)
+    keypoints[0, 1, 3, 1] = np.nan
+    arrays = [
+        np.array([[0, 1]]),
+        np.array([[np.inf, 0.9]], dtype=np.float32),
+        np.array([[0, 0]]),
+        np.zeros((1, 2, 2), dtype=np.float32),
+        keypoints,
+    ]
+    out = engine._predictions(arrays)
+    assert out.score.tolist() == [0, 0]
+    assert np.isfinite(out.keypoints).all()
+
+
+def test_weights_in_another_file_are_refused(write, onnx_file, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    model = onnx.load(onnx_file)
+    weights = onnx.numpy_helper.from_array(np.ones(4096, np.float32), 'weights')
+    model.graph.initializer.append(weights)
+    model.graph.node.append(onnx.helper.make_node('Identity', ['weights'], ['more']))
+    model.graph.output.append(onnx.helper.make_tensor_value_info('more', onnx.TensorProto.FLOAT, [4096]))
+    onnx.save(model, tmp_path / 'split.onnx', save_as_external_data=True, location='weights.bin', size_threshold=1024)
+    bundle = write(engines={'fp32': tmp_path / 'split.onnx'})
+    (tmp_path / 'b' / 'weights.bin').write_bytes((tmp_path / 'weights.bin').read_bytes())
+    with pytest.raises(EngineError, match='ONNX Runtime refuses the network'):
+        make_engine(bundle)

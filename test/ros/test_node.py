@@ -1,0 +1,315 @@
+"""The node over DDS: states, outputs, parameters, the newest image. One process serves all of it."""
+
+import array
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+def test_a_failed_configure_says_why_and_can_be_tried_again(node, peer):
+    peer.release()
+    assert peer.change('activate') == [False]
+    peer.set(bundle='missing')
+    assert peer.change('configure') == [False]
+    assert peer.state() == 'unconfigured'
+    peer.wait(lambda: 'configure failed: missing: no such bundle' in peer.texts(), 'the failure in /diagnostics')
+    assert peer.status('node').level == b'\x02'
+    assert 'configure failed: missing: no such bundle' in node.text()
+    peer.set(bundle='fake')
+    assert peer.change('configure') == [True]
+    assert peer.state() == 'inactive'
+    assert peer.change('activate') == [True]
+    assert peer.state() == 'active'
+    peer.got['diagnostics'].clear()
+    peer.wait(lambda: peer.status('node'), 'diagnostics')
+    assert 'configure failed: missing' not in peer.texts()
+
+
+def test_a_misspelt_override_is_reported_and_a_whole_number_accepted(node, peer):
+    peer.wait(lambda: 'parameter min_scor is not known' in peer.texts(), 'the typo in /diagnostics')
+    assert 'did you mean min_score?' in node.text()
+    from rcl_interfaces.srv import GetParameters
+
+    response = peer.call(GetParameters, 'get_parameters', GetParameters.Request(names=['min_distance']))
+    assert response.values[0].double_value == 1.0
+
+
+def test_an_object_name_that_ros_does_not_allow(peer):
+    peer.release()
+    peer.set(bundle='fake:objects=002_can')
+    assert peer.change('configure') == [False]
+    peer.wait(lambda: "object name '002_can' is not allowed in a ROS topic" in peer.texts(), 'the bad name')
+    assert peer.state() == 'unconfigured'
+
+
+def test_outputs_carry_the_header_of_the_image_and_the_pose(peer):
+    peer.reconfigure(bundle='fake')
+    detections = peer.send_until_detections()
+    header = detections.header
+    peer.wait(lambda: peer.got['pose'] and peer.got['tf'], 'pose and TF')
+    peer.spin(0.2)
+    assert header.frame_id == 'camera_optical_frame'
+    (detection,) = detections.detections
+    assert detection.header == header
+    assert detection.id == 'mug_0'
+    result = detection.results[0]
+    assert result.hypothesis.class_id == 'mug'
+    assert result.hypothesis.score == pytest.approx(0.9)
+    pose = next(item for item in peer.got['pose'] if item.header == header).pose
+    assert result.pose.pose == pose
+    assert (pose.position.x, pose.position.y, pose.position.z) == (0.1, -0.05, 0.7)
+    # A quarter turn about z, x y z w.
+    np.testing.assert_allclose(
+        [pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w],
+        [0, 0, np.sqrt(0.5), np.sqrt(0.5)],
+        atol=1e-12,
+    )
+    assert not np.any(result.pose.covariance)
+    centre = detection.bbox.center.position
+    np.testing.assert_allclose([centre.x, centre.y, centre.z], [0.1, -0.05, 0.71], atol=1e-12)
+    size = detection.bbox.size
+    np.testing.assert_allclose([size.x, size.y, size.z], [0.1, 0.06, 0.06], atol=1e-12)
+    tf = [item for item in peer.got['tf'] if item.transforms[0].header == header]
+    assert len(tf) == 1
+    (transform,) = tf[0].transforms
+    assert transform.child_frame_id == 'left/mug_0'
+    assert transform.transform.translation.z == 0.7
+    assert transform.transform.rotation == pose.orientation
+
+
+def test_every_object_has_its_topic_and_one_tf_message_serves_all(peer):
+    from geometry_msgs.msg import PoseStamped
+
+    peer.listen('can', PoseStamped, '/left/pose_estimator/poses/can')
+    peer.reconfigure(bundle='fake:objects=mug+can', tf_prefix='cell_')
+    detections = peer.send_until_detections()
+    assert [item.id for item in detections.detections] == ['mug_0', 'can_0']
+    peer.wait(lambda: peer.got['can'], 'the second topic')
+    names = [[item.child_frame_id for item in message.transforms] for message in peer.got['tf']]
+    assert all(item == ['cell_mug_0', 'cell_can_0'] for item in names)
+    peer.reconfigure(bundle='fake:objects=mug+can', objects='can', tf_prefix='auto')
+    detections = peer.send_until_detections()
+    assert [item.id for item in detections.detections] == ['can_0']
+    peer.reconfigure(bundle='fake', objects='')
+
+
+def test_nothing_seen_is_an_empty_list_and_no_pose(peer):
+    peer.reconfigure(bundle='fake:nothing')
+    assert peer.send_until_detections().detections == []
+    peer.spin(0.2)
+    assert peer.got['pose'] == []
+    assert peer.got['tf'] == []
+    peer.got['diagnostics'].clear()
+    peer.wait(lambda: peer.status('estimation'), 'diagnostics')
+    values = {item.key: item.value for item in peer.status('estimation').values}
+    assert int(values['rejected: inliers']) >= 1
+    assert values['poses published'] == '0'
+
+
+def test_covariance_only_where_there_is_one(peer):
+    from geometry_msgs.msg import PoseWithCovarianceStamped
+
+    topic = '/left/pose_estimator/poses_cov/mug'
+    peer.reconfigure(bundle='fake')
+    peer.send_until_detections()
+    assert topic not in dict(peer.node.get_topic_names_and_types())
+    peer.listen('covariance', PoseWithCovarianceStamped, topic)
+    peer.reconfigure(bundle='fake:covariance')
+    end = time.monotonic() + 8
+    while not peer.got['covariance']:
+        assert time.monotonic() < end
+        peer.send_until_detections()
+    matrix = np.reshape(peer.got['covariance'][0].pose.covariance, (6, 6))
+    np.testing.assert_array_equal(matrix, np.diag(np.arange(1.0, 7.0)))
+
+
+def test_overlay_markers_and_timing_only_when_someone_listens(peer):
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import Image
+    from visualization_msgs.msg import Marker, MarkerArray
+
+    peer.reconfigure(bundle='fake:mesh', marker_lifetime_s=0.25)
+    base = '/left/pose_estimator/'
+    subscriptions = [
+        peer.listen('overlay', Image, base + 'overlay'),
+        peer.listen('markers', MarkerArray, base + 'markers'),
+        peer.listen('timing', DiagnosticArray, base + 'timing'),
+    ]
+    end = time.monotonic() + 8
+    while not all(peer.got[key] for key in ('overlay', 'markers', 'timing')):
+        assert time.monotonic() < end
+        peer.send_until_detections()
+    overlay = peer.got['overlay'][0]
+    assert (overlay.width, overlay.height, overlay.encoding, overlay.header.frame_id) == (
+        *(64, 48, 'rgb8'),
+        'camera_optical_frame',
+    )
+    marker = peer.got['markers'][-1].markers[0]
+    assert (marker.ns, marker.id, marker.type, marker.action) == ('mug', 0, Marker.TRIANGLE_LIST, Marker.ADD)
+    assert len(marker.points) == 12
+    assert marker.lifetime.nanosec == 250_000_000
+    stages = {item.key: float(item.value) for item in peer.got['timing'][0].status[0].values}
+    assert {'image_decode_s', 'inference_s', 'publish_s', 'decoded_to_published_s', 'age_s'} <= set(stages)
+    assert stages['inference_s'] == 0.001
+    peer.reconfigure(bundle='fake')
+    end = time.monotonic() + 8
+    while not any(item.markers[0].type == Marker.CUBE for item in peer.got['markers']):
+        assert time.monotonic() < end
+        peer.send_until_detections()
+    peer.change('deactivate')
+    peer.wait(lambda: peer.got['markers'][-1].markers[0].action == Marker.DELETEALL, 'the markers to go')
+    for subscription in subscriptions:
+        peer.node.destroy_subscription(subscription)
+
+
+def test_parameters_change_while_running_within_their_range(peer):
+    peer.reconfigure(bundle='fake')
+    assert peer.set(min_score=0.95) == [(True, '')]
+    peer.wait(lambda: peer.send_until_detections().detections[0].results[0].hypothesis.score == 0.95, 'the new score')
+    assert not peer.set(min_score=7.0)[0][0]
+    ((accepted, reason),) = peer.set(image_transport='compressed')
+    assert not accepted
+    assert reason == 'parameter image_transport takes effect at configure: clean up the node first'
+    ((accepted, reason),) = peer.set(min_distance=20.0)
+    assert not accepted
+    assert 'min_distance' in reason
+    peer.set(publish_tf=False)
+    peer.spin(0.3)
+    peer.got['tf'].clear()
+    peer.send_until_detections()
+    peer.spin(0.1)
+    assert peer.got['tf'] == []
+    assert peer.set(publish_tf=True, min_score=0.2) == [(True, ''), (True, '')]
+
+
+def test_parameters_describe_themselves(peer):
+    from rcl_interfaces.srv import DescribeParameters
+
+    names = ['max_distance', 'image_transport', 'threads']
+    response = peer.call(DescribeParameters, 'describe_parameters', DescribeParameters.Request(names=names))
+    distance, transport, threads = response.descriptors
+    assert distance.floating_point_range[0].to_value == 1000.0
+    assert 'Can change at any time' in distance.description
+    assert transport.additional_constraints == 'one of: raw, compressed'
+    assert threads.integer_range[0].to_value == 256
+
+
+def test_the_newest_image_wins_and_services_answer_during_inference(peer):
+    from rcl_interfaces.srv import GetParameters
+
+    peer.reconfigure(bundle='fake:delay=0.6')
+    peer.send_until_detections()
+    peer.spin(1.5)
+    peer.got['detections'].clear()
+    stamps = []
+    slowest = 0.0
+    for _ in range(6):
+        image = peer.make_image()
+        stamps.append(image.header.stamp)
+        peer.send(image)
+        started = time.monotonic()
+        peer.call(GetParameters, 'get_parameters', GetParameters.Request(names=['bundle']))
+        slowest = max(slowest, time.monotonic() - started)
+    assert slowest < 0.4
+    peer.wait(lambda: len(peer.got['detections']) >= 2, 'two results')
+    peer.spin(0.8)
+    seen = [item.header.stamp for item in peer.got['detections']]
+    assert seen[-1] == stamps[-1]
+    assert len(seen) <= 3
+    peer.got['diagnostics'].clear()
+    peer.wait(lambda: peer.status('input'), 'diagnostics')
+    values = {item.key: item.value for item in peer.status('input').values}
+    assert int(values['images replaced by a newer one']) >= 3
+
+
+def test_deactivate_waits_for_the_image_in_work_and_then_nothing_comes(peer):
+    peer.reconfigure(bundle='fake:delay=0.5')
+    peer.send_until_detections()
+    peer.send(peer.make_image())
+    assert peer.change('deactivate') == [True]
+    peer.spin(0.2)
+    peer.got['detections'].clear()
+    for _ in range(5):
+        peer.send(peer.make_image())
+    peer.spin(0.8)
+    assert peer.got['detections'] == []
+    assert peer.state() == 'inactive'
+    assert peer.change('activate', 'deactivate', 'cleanup', 'configure') == [True] * 4
+
+
+def test_a_fault_in_the_estimator_is_reported_and_survived(node, peer):
+    peer.reconfigure(bundle='fake:crash')
+    for _ in range(3):
+        peer.send(peer.make_image())
+        peer.spin(0.1)
+    peer.wait(lambda: 'ZeroDivisionError: on purpose' in peer.texts(), 'the fault in /diagnostics')
+    assert peer.got['detections'] == []
+    peer.reconfigure(bundle='fake')
+    peer.send_until_detections()
+    assert node.process.poll() is None
+
+
+def test_compressed_images_come_from_the_resolved_topic(peer):
+    cv2 = pytest.importorskip('cv2')
+    from sensor_msgs.msg import CompressedImage
+
+    peer.reconfigure(bundle='fake', image_transport='compressed')
+    data = cv2.imencode('.jpg', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+
+    def jpeg():
+        image = CompressedImage(format='jpeg', data=array.array('B', data))
+        image.header = peer.make_image().header
+        return image
+
+    assert peer.send_until_detections(jpeg).detections[0].id == 'mug_0'
+
+
+def test_detections_of_the_same_stamp_are_used(peer):
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+    publisher = peer.node.create_publisher(Detection2DArray, '/left/detections_in', 10)
+    peer.reconfigure(bundle='fake:objects=mug+can', image_transport='raw', use_detections=True)
+    peer.wait(publisher.get_subscription_count, 'the subscription')
+    boxes = Detection2DArray()
+    for name in ('2', 'unknown'):  # the BOP id of 'can'
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id, hypothesis.hypothesis.score = name, 0.8
+        boxes.detections.append(Detection2D(results=[hypothesis]))
+
+    def image_after_boxes():
+        image = peer.make_image()
+        boxes.header = image.header
+        publisher.publish(boxes)
+        peer.spin(0.05)
+        return image
+
+    assert [item.id for item in peer.send_until_detections(image_after_boxes).detections] == ['can_0']
+    text = "detections_in: class 'unknown' is not known and is ignored: the detector must call an object 1, 2, can, mug"
+    peer.wait(lambda: text in peer.texts(), text)
+    image = peer.make_image()
+    peer.got['detections'].clear()
+    peer.send(image)
+    peer.spin(0.3)
+    assert peer.got['detections'] == []
+    boxes.header = image.header
+    publisher.publish(boxes)
+    peer.wait(lambda: peer.got['detections'], 'the image that waited')
+    assert peer.got['detections'][0].header == image.header
+    peer.reconfigure(bundle='fake', use_detections=False)
+    peer.node.destroy_publisher(publisher)
+
+
+def test_a_node_that_is_told_nowhere_to_look_says_so(peer):
+    text = 'nothing tells the node where to look (this bundle cannot search an image): set find or use_detections'
+    peer.reconfigure(bundle='fake:blind')
+    peer.wait(lambda: peer.status('estimation') and peer.status('estimation').message == text, text)
+    peer.reconfigure(bundle='fake')
+    peer.wait(lambda: peer.status('estimation') and peer.status('estimation').message == 'ok', 'ok')
+    assert peer.set(find=False) == [(True, '')]
+    text = text.replace('this bundle cannot search an image', 'find is false')
+    peer.wait(lambda: peer.status('estimation').message == text, text)
+    assert peer.set(find=True) == [(True, '')]
+    peer.wait(lambda: peer.status('estimation').message == 'ok', 'ok')

@@ -1,0 +1,197 @@
+"""Packing a BOP dataset, drawing windows from it, and the order of batches."""
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
+
+from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord, InstanceRecord  # noqa: E402
+from kd6d_ros.errors import DatasetError  # noqa: E402
+from kd6d_ros.geometry.cameras import make_camera, project  # noqa: E402
+from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
+from kd6d_ros.training.dataset import WindowDataset, collate, make_sample  # noqa: E402
+from kd6d_ros.training.frames import FramePack, pack_frames  # noqa: E402
+from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe, SamplingRecipe  # noqa: E402
+from kd6d_ros.training.run import split_frames  # noqa: E402
+from kd6d_ros.types import ObjectModel, RigidTransform, Symmetries  # noqa: E402
+
+CAMERA = make_camera(np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), 160, 120)
+CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.04, 0.04) for z in (-0.03, 0.03)])
+BOX = ObjectModel('box', 1, 0.141, CORNERS)
+CAN = ObjectModel('can', 2, 0.141, CORNERS)
+
+
+def write_scene(root, scene, images=4, seed=0):
+    """Two objects as filled hulls of their corners, the second before the first."""
+    rng = np.random.default_rng(seed + scene)
+    writer = BopSceneWriter(root / 'train' / f'{scene:06d}')
+    for image_id in range(images):
+        picture = rng.integers(0, 60, (120, 160, 3), dtype=np.uint8)
+        masks, poses = [], []
+        for index in range(2):
+            turn, _ = cv2.Rodrigues(rng.normal(size=3))
+            pose = RigidTransform(turn, [-0.06 + 0.12 * index, 0.02 * image_id - 0.03, 0.5])
+            mask = np.zeros((120, 160), np.uint8)
+            hull = cv2.convexHull(project(CAMERA, pose.apply(CORNERS)).astype(np.float32))
+            cv2.fillConvexPoly(mask, hull.round().astype(np.int32), 255)
+            picture[mask > 0] = (220, 40 + 100 * index, 40)
+            masks.append(mask)
+            poses.append(pose)
+        visible = [np.where(masks[1] > 0, 0, masks[0]).astype(np.uint8), masks[1]]
+        instances = tuple(InstanceRecord(i + 1, poses[i], masks[i], visible[i]) for i in range(2))
+        writer.write(ImageRecord(image_id, CAMERA, picture, instances=instances))
+    writer.finalise()
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = tmp_path / 'set'
+    for scene in range(3):
+        write_scene(root, scene)
+    return root
+
+
+def recipe_for(root, **sampling):
+    spec = NetworkSpec('darknet_tiny_h', (16, 32), 64, 1, classes=2)
+    values = {'crops_per_frame': 2, 'buffer': 8, **sampling}
+    return Recipe(
+        network=spec, input=InputRecipe(96, 1.5, (160, 128)), data=DataRecipe(str(root)),
+        sampling=SamplingRecipe(**values),
+    )  # fmt: skip
+
+
+def test_pack_keeps_images_masks_and_poses(dataset, tmp_path):
+    folder = pack_frames(dataset, 'train', tmp_path / 'cache')
+    pack = FramePack(folder, (BOX, CAN))
+    assert len(pack) == 12
+    assert pack_frames(dataset, 'train', tmp_path / 'cache') == folder  # found again
+    frame = pack.frame(5)
+    np.testing.assert_array_equal(frame.class_index, [0, 1])
+    inside = frame.image[frame.labels == 2].mean(0)
+    np.testing.assert_allclose(inside, [220, 140, 40], atol=12)  # RGB, JPEG
+    x0, y0, x1, y1 = frame.visible_box[1]
+    np.testing.assert_allclose(frame.corners_px[1].min(0), [x0, y0], atol=1.5)
+    np.testing.assert_allclose(frame.corners_px[1].max(0), [x1, y1], atol=1.5)
+
+
+def test_objects_that_are_not_learned_become_background(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (CAN,))
+    np.testing.assert_array_equal(pack.frame(0).class_index, [-1, 0])
+
+
+def test_symmetric_objects_are_labelled_with_one_of_their_equal_poses(dataset, tmp_path):
+    half_turn = RigidTransform(np.diag([-1.0, -1.0, 1.0]), np.zeros(3))
+    symmetric = ObjectModel('box', 1, 0.141, CORNERS, Symmetries((half_turn,)))
+    folder = pack_frames(dataset, 'train', tmp_path / 'cache')
+    plain, canonical = FramePack(folder, (BOX,)), FramePack(folder, (symmetric,))
+    order = [int(np.argmin(np.linalg.norm(CORNERS - half_turn.apply(c[None]), axis=1))) for c in CORNERS]
+    changed = 0
+    for number in range(len(plain)):
+        a, b = plain.frame(number).corners_m[0], canonical.frame(number).corners_m[0]
+        same, turned = np.abs(a - b).max() < 1e-9, np.abs(a[order] - b).max() < 1e-9
+        assert same or turned
+        changed += bool(turned)
+    assert 0 < changed < len(plain)
+
+
+def test_windows_hold_their_labels(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    rng = np.random.default_rng(0)
+    recipe = recipe_for(dataset, window_fraction=0.0)
+    for number in range(12):
+        sample = make_sample(pack.frame(number), recipe, rng, photometric=False)
+        fx, fy, cx, cy = sample.intrinsics
+        for item in sample.objects:
+            again = item.corners_m[:, :2] / item.corners_m[:, 2:] * [fx, fy] + [cx, cy]
+            np.testing.assert_allclose(again, item.corners_px, atol=1e-3)
+            middle = item.corners_px.mean(0).round().astype(int)
+            assert item.size_px > 0.2 * 96
+            if item.class_index == 1 and (middle >= 2).all() and (middle < 94).all():
+                np.testing.assert_allclose(sample.image[middle[1], middle[0]], [220, 140, 40], atol=40)
+
+
+def test_the_span_of_the_zoomed_object_keeps_its_range(dataset, tmp_path):
+    from kd6d_ros.training.windows import LARGEST_SPAN, SMALLEST_SPAN, draw_window
+
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    recipe = recipe_for(dataset, window_fraction=0.0)
+    rng, spans = np.random.default_rng(0), []
+    for _ in range(60):
+        frame = pack.frame(int(rng.integers(12)))
+        crop = draw_window(frame, recipe.sampling, recipe.input, rng)
+        sizes = (frame.corners_px.max(1) - frame.corners_px.min(1)).max(-1) * crop.scale / 96
+        spans.append(min(sizes, key=lambda s: max(SMALLEST_SPAN - s, s - LARGEST_SPAN, 0)))
+    assert min(spans) >= SMALLEST_SPAN - 1e-6
+    assert max(spans) <= LARGEST_SPAN + 1e-6
+    assert np.ptp(spans) > 0.2
+
+
+def test_same_seed_same_batches(dataset, tmp_path):
+    folder = pack_frames(dataset, 'train', tmp_path / 'cache')
+    recipe = recipe_for(dataset)
+
+    def first(seed):
+        source = iter(WindowDataset(folder, (BOX, CAN), np.arange(12), recipe, seed))
+        return collate([next(source) for _ in range(6)])
+
+    a, b, c = first(1), first(1), first(2)
+    for x, y in zip(a, b, strict=True):
+        assert torch.equal(x, y)
+    assert not torch.equal(a.image, c.image)
+    assert a.image.shape == (6, 3, 96, 96)
+    assert a.score.shape == (6, 36 + 9, 2)
+    assert a.score[a.positive_image, a.positive_cell, a.positive_class].eq(1).all()
+
+
+def test_ranks_and_workers_see_different_frames(dataset, tmp_path):
+    folder = pack_frames(dataset, 'train', tmp_path / 'cache')
+    recipe = recipe_for(dataset)
+    one = next(iter(WindowDataset(folder, (BOX, CAN), np.arange(12), recipe, 1, 0, 2)))
+    two = next(iter(WindowDataset(folder, (BOX, CAN), np.arange(12), recipe, 1, 1, 2)))
+    assert not np.array_equal(one.image, two.image)
+
+
+def test_whole_scenes_are_kept_for_validation(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX,))
+    training, validation = split_frames(pack, 0.1)
+    assert (len(training), len(validation)) == (8, 4)
+    assert not set(pack.index['scene'][training]) & set(pack.index['scene'][validation])
+
+
+def test_a_dataset_without_annotations_is_refused(tmp_path):
+    writer = BopSceneWriter(tmp_path / 'set' / 'train' / '000000')
+    writer.write(ImageRecord(0, CAMERA, np.zeros((120, 160, 3), np.uint8)))
+    writer.finalise()
+    with pytest.raises(DatasetError, match='no annotated image'):
+        pack_frames(tmp_path / 'set', 'train', tmp_path / 'cache')
+    assert not list((tmp_path / 'cache').iterdir())  # nothing half-written
+
+
+def test_a_sliver_of_an_object_is_neither_label_nor_background(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    recipe = recipe_for(dataset, window_fraction=0.0, label_visible=0.9)
+    seen = 0
+    for number in range(12):
+        frame = pack.frame(number)
+        frame.visible_fraction[:] = [0.5, 1.0]  # the box is below label_visible
+        sample = make_sample(frame, recipe, np.random.default_rng(number), photometric=False)
+        assert all(item.class_index == 1 for item in sample.objects)
+        assert not (sample.score[:, 0] == 1).any()
+        seen += int((sample.score[:, 0] == -1).sum())
+    assert seen > 0
+
+
+def test_new_pixels_under_old_poses_make_a_new_pack(dataset, tmp_path):
+    first = pack_frames(dataset, 'train', tmp_path / 'cache')
+    picture = next((dataset / 'train' / '000000' / 'rgb').iterdir())
+    picture.write_bytes(picture.read_bytes() + b' ')
+    assert pack_frames(dataset, 'train', tmp_path / 'cache') != first
+
+
+def test_a_dataset_without_visible_fractions_is_refused(dataset, tmp_path):
+    for path in dataset.glob('train/*/scene_gt_info.json'):
+        path.unlink()
+    with pytest.raises(DatasetError, match='scene_gt_info'):
+        pack_frames(dataset, 'train', tmp_path / 'cache')
+    assert not list((tmp_path / 'cache').iterdir())

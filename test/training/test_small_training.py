@@ -1,0 +1,157 @@
+"""The workshop's whole way in a minute: a painted box, a small network, `kd6d train`, export, a pose.
+
+The box is drawn with OpenCV (no renderer), turned at most 35 degrees from a fixed view, which a small network
+learns quickly on a CPU; the figures asserted are far from what chance gives.
+"""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
+
+from kd6d_ros.cli.main import main  # noqa: E402
+from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord, InstanceRecord  # noqa: E402
+from kd6d_ros.evaluation.pose_errors import add  # noqa: E402
+from kd6d_ros.geometry.cameras import make_camera, project  # noqa: E402
+from kd6d_ros.inference.bundle import load_bundle  # noqa: E402
+from kd6d_ros.inference.engines.select import make_engine  # noqa: E402
+from kd6d_ros.inference.estimator import PoseEstimator  # noqa: E402
+from kd6d_ros.inference.settings import EstimatorSettings  # noqa: E402
+from kd6d_ros.training.checkpoint import load_checkpoint  # noqa: E402
+from kd6d_ros.types import Detection, RigidTransform  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+CAMERA = make_camera(np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), 160, 120)
+HALF = np.array([0.06, 0.045, 0.03])
+FACES = {
+    (0, -1): (230, 40, 40), (0, 1): (40, 200, 60), (1, -1): (50, 70, 230),
+    (1, 1): (240, 220, 40), (2, -1): (220, 60, 220), (2, 1): (40, 220, 230),
+}  # fmt: skip
+BASE = cv2.Rodrigues(np.array([0.5, -0.7, 0.2]))[0]
+
+
+def face_corners(axis, sign):
+    a, b = [i for i in range(3) if i != axis]
+    corners = np.zeros((4, 3))
+    corners[:, axis] = sign * HALF[axis]
+    corners[:, a] = HALF[a] * np.array([-1, 1, 1, -1])
+    corners[:, b] = HALF[b] * np.array([-1, -1, 1, 1])
+    return corners
+
+
+def draw(pose, rng):
+    """Image and mask of the box: faces that look at the camera, each with its colour."""
+    image = cv2.resize(rng.integers(0, 160, (6, 8, 3), dtype=np.uint8), (160, 120))
+    mask = np.zeros((120, 160), np.uint8)
+    for (axis, sign), colour in FACES.items():
+        corners = pose.apply(face_corners(axis, sign))
+        normal = pose.rotation[:, axis] * sign
+        if normal @ corners.mean(0) < 0:
+            outline = (16 * project(CAMERA, corners)).round().astype(np.int32)
+            cv2.fillConvexPoly(image, outline, colour, cv2.LINE_AA, shift=4)
+            cv2.fillConvexPoly(mask, outline, 255, shift=4)
+    return image, mask
+
+
+def random_pose(rng):
+    turn = rng.normal(size=3)
+    turn *= np.deg2rad(rng.uniform(0, 35)) / np.linalg.norm(turn)
+    place = [rng.uniform(-0.08, 0.08), rng.uniform(-0.05, 0.05), rng.uniform(0.4, 0.6)]
+    return RigidTransform(cv2.Rodrigues(turn)[0] @ BASE, place)
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp('box')
+    rng = np.random.default_rng(4)
+    for scene in range(3):
+        writer = BopSceneWriter(root / 'train' / f'{scene:06d}')
+        for image_id in range(150):
+            pose = random_pose(rng)
+            image, mask = draw(pose, rng)
+            writer.write(ImageRecord(image_id, CAMERA, image, instances=(InstanceRecord(1, pose, mask, mask),)))
+        writer.finalise()
+    size = 2000 * HALF
+    info = {'diameter': float(np.linalg.norm(size))}
+    for axis, low, length in zip('xyz', -size / 2, size, strict=True):
+        info |= {f'min_{axis}': low, f'size_{axis}': length}
+    (root / 'models').mkdir()
+    (root / 'models' / 'models_info.json').write_text(json.dumps({'1': info}))
+    (root / 'models' / 'objects.yaml').write_text('objects: {1: {name: painted_box}}\n')
+    return root
+
+
+@pytest.fixture(scope='module')
+def run_folder(dataset):
+    recipe = dataset / 'recipe.yaml'
+    recipe.write_text(
+        f"""
+name: box
+out: {dataset}/run
+data: {{train: {dataset}, cache: {dataset}/cache, validation_fraction: 0.3}}
+network: {{backbone: darknet_tiny_h, strides: [16, 32], channels: 64, head_convs: 1}}
+input: {{crop_size: 64, frame_size: [160, 128], max_cells: 64}}
+sampling: {{window_fraction: 0.2, buffer: 64}}
+augmentation: {{cutout: 0, blur: 0, noise: 0, colour: 0.3, grey: 0, sharpen: 0}}
+optimiser: {{lr: 2e-3}}
+train: {{batch_size: 16, steps: 600, precision: 32-true, workers: 0, threads: 1, validate_every: 300,
+        validation_crops: 100}}
+"""
+    )
+    assert main(['train', str(recipe)]) == 0
+    return dataset / 'run'
+
+
+def test_training_learns_to_measure_held_out_poses(run_folder):
+    lines = [json.loads(line) for line in (run_folder / 'validation.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [300, 600]
+    assert lines[-1]['recall'] > 0.5, lines
+
+
+def test_a_finished_run_is_not_overwritten_and_can_be_continued(run_folder, dataset, capsys):
+    assert main(['train', str(dataset / 'recipe.yaml')]) == 2
+    assert 'already holds a run' in capsys.readouterr().err
+    assert main(['train', str(dataset / 'recipe.yaml'), 'network.channels=128', '--resume']) == 2
+    assert 'started with other network settings' in capsys.readouterr().err
+    assert main(['train', str(dataset / 'recipe.yaml'), 'train.steps=620', '--resume']) == 0
+    assert json.loads((run_folder / 'validation.jsonl').read_text().splitlines()[-1])['step'] == 620
+
+
+def test_the_exported_bundle_finds_and_measures_the_box(run_folder, dataset):
+    bundle_folder = dataset / 'bundle'
+    assert main(['export', '--checkpoint', str(run_folder / 'final.pt'), '--out', str(bundle_folder)]) == 0
+    bundle = load_bundle(bundle_folder)
+    assert bundle.names == ('painted_box',)
+    engine = make_engine(bundle, threads=2)
+    rng = np.random.default_rng(99)  # poses and backgrounds that training never saw
+    grid = np.stack(np.meshgrid(*([[-1, 0, 1]] * 3)), -1).reshape(-1, 3) * HALF
+    given = found = 0
+    for _ in range(20):
+        pose = random_pose(rng)
+        image, mask = draw(pose, rng)
+        ys, xs = np.nonzero(mask)
+        box = np.array([xs.min(), ys.min(), xs.max(), ys.max()], np.float64)
+        for detections in ([Detection('painted_box', 1.0, box)], None):
+            estimator = PoseEstimator(bundle, engine, EstimatorSettings(track=False))
+            estimates = estimator.estimate(image, CAMERA, 1.0, detections)
+            hit = bool(estimates) and add(estimates[0].cam_from_obj, pose, grid) < 0.1 * bundle.objects[0].diameter
+            given += hit and detections is not None
+            found += hit and detections is None
+    assert given >= 10
+    assert found >= 8
+
+
+def test_two_processes_start_and_finish(run_folder, dataset):
+    command = [sys.executable, '-m', 'kd6d_ros.cli.main', 'train', str(dataset / 'recipe.yaml'), f'out={dataset}/two',
+               'train.devices=2', 'train.strategy=ddp', 'train.steps=6', 'train.validate_every=6',
+               'train.validation_crops=5']  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = load_checkpoint(dataset / 'two' / 'final.pt').facts
+    assert (facts['steps'], facts['images_seen']) == (6, 6 * 16 * 2)
