@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Random examples without a time limit each: machines under load are slow, not wrong.
+settings.register_profile('unhurried', deadline=None)
+settings.load_profile('unhurried')
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kd6d_ros.errors import ShapeError
@@ -14,7 +14,6 @@ scales = st.floats(0.02, 50)
 sizes = st.integers(1, 2048)
 
 
-@settings(deadline=None)
 @given(edges, edges, scales, sizes, sizes, st.integers(0, 2**32 - 1))
 def test_points_round_trip(x0, y0, scale, width, height, seed):
     crop = Crop(x0, y0, scale, width, height)
@@ -23,7 +22,6 @@ def test_points_round_trip(x0, y0, scale, width, height, seed):
     np.testing.assert_allclose(crop.to_network(crop.to_image(points)), points, atol=1e-7)
 
 
-@settings(deadline=None)
 @given(edges, edges, scales, sizes, sizes, st.integers(0, 2**32 - 1))
 def test_the_matrix_is_the_same_map(x0, y0, scale, width, height, seed):
     crop = Crop(x0, y0, scale, width, height)
@@ -32,7 +30,6 @@ def test_the_matrix_is_the_same_map(x0, y0, scale, width, height, seed):
     np.testing.assert_allclose(by_matrix, crop.to_network(points), rtol=1e-9, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(st.floats(-200, 900), st.floats(-200, 700), st.floats(4, 1500), st.sampled_from([64, 128, 256]))
 def test_square_has_its_centre_and_edges_where_asked(x, y, side, size):
     crop = Crop.square((x, y), side, size)
@@ -41,7 +38,6 @@ def test_square_has_its_centre_and_edges_where_asked(x, y, side, size):
     np.testing.assert_allclose(crop.to_network([x - side / 2, y + side / 2]), [-0.5, size - 0.5], atol=1e-7)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 600), st.floats(0, 400), st.floats(1, 300), st.floats(1, 300), st.floats(1, 3))
 def test_around_box_keeps_centre_and_padding(x0, y0, width, height, padding):
     crop = Crop.around_box(np.array([x0, y0, x0 + width, y0 + height]), padding, 128)
@@ -53,7 +49,6 @@ def test_an_empty_box_still_gives_a_window():
     assert Crop.around_box(np.array([10.0, 10, 10, 10]), 1.5, 128).scale == pytest.approx(128 / 1.5)
 
 
-@settings(deadline=None)
 @given(st.integers(16, 2000), st.integers(16, 2000), st.sampled_from([(640, 480), (320, 320), (96, 64)]))
 def test_letterbox_holds_the_whole_image_centred(width, height, network):
     crop = Crop.letterbox((width, height), network)

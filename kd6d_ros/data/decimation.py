@@ -59,6 +59,8 @@ def _simplified(mesh: Mesh, faces: int) -> Tuple[FloatArray, IntArray]:
         raise MeshError(f'decimation to {faces} faces left nothing of the mesh; ask for more faces')
     used, renumbered = np.unique(triangles, return_inverse=True)
     vertices = np.asarray(points, dtype=np.float64)[used]
+    # Quadric decimation keeps the volume by moving corners outwards: the box and so the keypoints must not grow.
+    vertices = np.clip(vertices, mesh.vertices.min(axis=0), mesh.vertices.max(axis=0))
     return vertices, np.asarray(renumbered, dtype=np.int64).reshape(-1, 3)
 
 

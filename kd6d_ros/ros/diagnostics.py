@@ -17,6 +17,8 @@ HOLD_S = 3.0
 """A problem of single images stays visible this long after its last occurrence."""
 LOG_PERIOD_S = 10.0
 """The same problem is logged once per this many seconds."""
+MOST_KINDS = 64
+"""Most problems of single images that are remembered: their kinds hold words of other people's messages."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Problems:
             again = known is not None and now - known.logged < LOG_PERIOD_S
             logged = known.logged if known is not None and again else now
             self._problems[kind] = Problem(section, level, text, lasting, count, now, logged)
+            self._forget_oldest()
             return not again
 
     def clear(self, kind: str) -> None:
@@ -64,6 +67,11 @@ class Problems:
     def clear_all(self) -> None:
         with self._lock:
             self._problems.clear()
+
+    def _forget_oldest(self) -> None:
+        passing = [kind for kind, item in self._problems.items() if not item.lasting]
+        if len(passing) > MOST_KINDS:
+            del self._problems[min(passing, key=lambda kind: self._problems[kind].seen)]
 
     def active(self, section: str) -> List[Problem]:
         """Problems of a section, worst first."""

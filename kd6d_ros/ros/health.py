@@ -76,8 +76,10 @@ def sections(node: Any) -> Dict[str, Dict[str, str]]:
         second.update({f'{role} publishers': str(inputs.publishers(role)) for role in inputs.topics})
         second['images arrived'] = str(inputs.arrived)
         second['images lost before arrival'] = str(inputs.losses.lost)
-        second['images replaced by a newer one'] = str(node.worker.dropped)
+        # Each image that arrived is processed, or one of these.
+        second['images replaced by a newer one'] = str(node.worker.dropped + inputs.replaced)
         second['images refused'] = str(statistics.get('refused'))
+        second['images waiting'] = str(node.worker.waiting + inputs.waiting)
         if 'detections_in' in inputs.topics:
             second['images without detections'] = str(inputs.unmatched)
     third = {

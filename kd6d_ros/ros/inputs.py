@@ -30,6 +30,12 @@ def image_topic(resolved: str, compressed: bool) -> str:
     return resolved + '/compressed'
 
 
+def input_topics(node: Any, compressed: bool) -> Dict[str, str]:
+    """Resolved topic of each role that this node may read."""
+    topics = {role: node.resolve_topic_name(role) for role in ('camera_info', 'detections_in', 'image')}
+    return {**topics, 'image': image_topic(topics['image'], compressed)}
+
+
 class Matcher:
     """Pairs images and detections of the same stamp, whichever comes first."""
 
@@ -42,6 +48,8 @@ class Matcher:
         """The frame with its detections, or None while they are missing."""
         if stamp in self._boxes:
             return self._with(frame, self._boxes.pop(stamp))
+        # Two images of one stamp: no detections can tell them apart.
+        self.unmatched += self._frames.pop(stamp, None) is not None
         self._frames[stamp] = frame
         if len(self._frames) > WAITING:
             self._frames.popitem(last=False)
@@ -56,6 +64,11 @@ class Matcher:
         if len(self._boxes) > WAITING:
             self._boxes.popitem(last=False)
         return None
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for their detections."""
+        return len(self._frames)
 
     @staticmethod
     def _with(frame: Frame, boxes: List[Detection]) -> Frame:
@@ -80,7 +93,7 @@ class Inputs:
         self._matcher = Matcher()
         self._info: Optional[Any] = None
         self._early: Optional[Frame] = None
-        self.arrived = 0
+        self.arrived = self.replaced = 0
         self._subscriptions: List[Any] = []
         self.losses = LossCounter()
         self.started = monotonic()
@@ -88,13 +101,13 @@ class Inputs:
         self.info_at: Optional[float] = None
         self.boxes_at: Optional[float] = None
         self.topics: Dict[str, str] = {}
-        topic = image_topic(node.resolve_topic_name('image'), compressed)
+        topics = input_topics(node, compressed)
         # One group: these callbacks share state and only take a moment.
         group = MutuallyExclusiveCallbackGroup()
-        self._add('camera_info', CameraInfo, 'camera_info', self._on_info, group)
+        self._add('camera_info', CameraInfo, topics['camera_info'], self._on_info, group)
         if detections is not None:
-            self._add('detections_in', Detection2DArray, 'detections_in', self._on_detections, group)
-        self._add('image', CompressedImage if compressed else Image, topic, self._on_image, group)
+            self._add('detections_in', Detection2DArray, topics['detections_in'], self._on_detections, group)
+        self._add('image', CompressedImage if compressed else Image, topics['image'], self._on_image, group)
 
     def _add(self, role: str, kind: Any, topic: str, callback: Callable[[Any], None], group: Any) -> None:
         def refused(event: Any) -> None:
@@ -145,6 +158,7 @@ class Inputs:
         frame = Frame(message, self._info, self._compressed, self.image_at)
         if self._info is None:
             # The first CameraInfo often comes a moment after the first image.
+            self.replaced += self._early is not None
             self._early = frame
         else:
             self._take(frame)
@@ -171,3 +185,8 @@ class Inputs:
     def unmatched(self) -> int:
         """Images that no detections came for."""
         return self._matcher.unmatched
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for their CameraInfo or their detections."""
+        return self._matcher.waiting + (self._early is not None)

@@ -8,8 +8,8 @@ from typing import Any, List, Optional
 from kd6d_ros.errors import Kd6dError
 from kd6d_ros.ros.factory import Factory, load_estimator
 
-THREADS = 4
-"""Executor threads: image, CameraInfo, services and lifecycle, diagnostics. The engine has its own."""
+THREADS = 5
+"""Executor threads: inputs, parameters, a transition, questions meanwhile, diagnostics. The engine has its own."""
 
 USAGE = """\
 usage: pose_estimator --ros-args -p bundle:=<name or folder> -r image:=<topic> -r camera_info:=<topic>

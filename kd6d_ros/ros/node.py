@@ -14,7 +14,7 @@ from typing import Any, Iterable, Mapping, Optional
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
 from kd6d_ros.errors import CameraError, ConfigError, ImageError, Kd6dError
@@ -24,7 +24,8 @@ from kd6d_ros.ros.cv_bridge_probe import choose_decoder
 from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message
 from kd6d_ros.ros.factory import Factory, Loaded, describe, load_estimator
 from kd6d_ros.ros.health import check_inputs, sections
-from kd6d_ros.ros.inputs import Inputs
+from kd6d_ros.ros.inputs import Inputs, input_topics
+from kd6d_ros.ros.lifecycle import AnsweringLifecycleNode
 from kd6d_ros.ros.messages import aliases
 from kd6d_ros.ros.outputs import Outputs
 from kd6d_ros.ros.parameter_server import ParameterServer
@@ -37,7 +38,7 @@ DRAIN_S = 10.0
 """Longest wait for the image in work when the node is deactivated."""
 
 
-class PoseEstimatorNode(LifecycleNode):
+class PoseEstimatorNode(AnsweringLifecycleNode):
     """Publishes poses of known objects from images; see docs/use_on_a_robot.md."""
 
     def __init__(self, name: str = 'pose_estimator', factory: Factory = load_estimator, **kwargs: Any) -> None:
@@ -52,8 +53,10 @@ class PoseEstimatorNode(LifecycleNode):
         self._outputs: Optional[Outputs] = None
         self._pipeline: Optional[FramePipeline] = None
         self._settings: Optional[EstimatorSettings] = None
-        self._publishing = False
-        self.parameters = ParameterServer(self, lambda: self.loaded is not None, self._apply_settings)
+        self._configuring = self._publishing = False
+        self.parameters = ParameterServer(
+            self, lambda: self._configuring or self.loaded is not None, self._apply_settings
+        )
         for index, text in enumerate(self.parameters.unknown):
             self.problem(f'unknown parameter {index}', 'node', WARN, text, lasting=True)
         self.worker: LatestItemWorker[Frame] = LatestItemWorker(self._process, self._crashed)
@@ -71,6 +74,8 @@ class PoseEstimatorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load bundle and engine in the worker's thread; on a mistake log it and stay unconfigured."""
         self.problems.clear('configure')
+        with self.parameter_lock:
+            self._configuring = True
         try:
             if self.parameters.problems:
                 raise ConfigError('; '.join(self.parameters.problems.values()))
@@ -85,6 +90,8 @@ class PoseEstimatorNode(LifecycleNode):
             text = f'configure failed: {type(error).__name__}: {error} (a fault of this package, please report it)'
             self.problem('configure', 'node', ERROR, text, lasting=True, always=True)
             return FAILURE
+        finally:
+            self._configuring = False
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -92,22 +99,26 @@ class PoseEstimatorNode(LifecycleNode):
         pipeline, loaded = self._pipeline, self.loaded
         if pipeline is None or loaded is None:
             return FAILURE
+        with self.parameter_lock:
+            # They may have changed while configure ran.
+            self._apply_settings(self.parameters.values())
         self.worker.call(pipeline.reset)
         self.statistics.reset()
-        self.worker.offered = self.worker.dropped = 0
         self.problems.clear_group('qos subscription')
         boxes = aliases(loaded.models.values()) if self.parameters.value('use_detections') else None
+        # Before the subscriptions, whose first image may come at once.
+        self._publishing = True
+        self.worker.open()
         try:
             self.inputs = Inputs(
                 self, self._compressed(), boxes, self.worker.offer, self._incompatible, self._unknown_class
             )
         except ConfigError as error:
+            self._drain()
             self.problem('activate', 'node', ERROR, f'activate failed: {error}', lasting=True, always=True)
             return FAILURE
         self.problems.clear('activate')
         self._check_search(pipeline)
-        self._publishing = True
-        self.worker.open()
         self.get_logger().info(f'active: {describe(loaded)["objects"]} from {self.inputs.topics["image"]}')
         return super().on_activate(state)
 
@@ -135,15 +146,6 @@ class PoseEstimatorNode(LifecycleNode):
         self._release()
         return SUCCESS
 
-    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
-        # rclpy raises out of the service for a transition that the state does not have, and the caller
-        # waits for ever: answer 'no' instead.
-        try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
-        except Exception as error:
-            self.get_logger().warning(f'lifecycle transition {transition_id} refused: {error}')
-            return FAILURE
-
     def destroy_node(self) -> None:
         self._drain()
         self._release()
@@ -168,7 +170,14 @@ class PoseEstimatorNode(LifecycleNode):
         )
         self._settings = settings
         self.loaded = loaded
+        self._check_overrides(self._outputs)
         self.get_logger().info(f'bundle {loaded.bundle}; {loaded.engine}; images by {self.decoder} ({reason})')
+
+    def _check_overrides(self, outputs: Outputs) -> None:
+        """Name qos_overrides that mean none of the topics; which there are is known from the bundle on."""
+        topics = qos.override_names(outputs.topics, input_topics(self, self._compressed()).values())
+        for index, text in enumerate(self.parameters.unknown_qos(topics)):
+            self.problem(f'override {index}', 'node', WARN, text, lasting=True)
 
     def _check_search(self, pipeline: FramePipeline) -> None:
         """Warn while no pose can ever come: neither boxes nor a search say where an object is."""
@@ -199,6 +208,7 @@ class PoseEstimatorNode(LifecycleNode):
     def _release(self) -> None:
         """Undo configure."""
         self.problems.clear_group('qos ')
+        self.problems.clear_group('override ')
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -240,12 +250,13 @@ class PoseEstimatorNode(LifecycleNode):
 
     def _crashed(self, error: BaseException) -> None:
         """An error nobody foresaw must not end the worker."""
+        self.statistics.mark('refused')
         text = f'{type(error).__name__}: {error} (a fault of this package, please report it)'
         if self.problem('fault', 'estimation', ERROR, text):
             self.get_logger().error(''.join(traceback.format_exception(type(error), error, error.__traceback__)))
 
     def _apply_settings(self, values: Mapping[str, Any]) -> None:
-        """Give changed settings to the estimator, between two images."""
+        """Give changed settings to the estimator, between two images; the caller holds `parameter_lock`."""
         loaded = self.loaded
         if loaded is None or self._pipeline is None:
             return

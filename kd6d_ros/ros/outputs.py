@@ -64,6 +64,12 @@ class Outputs:
         self._publishers.append(publisher)
         return publisher
 
+    @property
+    def topics(self) -> List[str]:
+        """Resolved names of all topics, also of those that are only opened with their first message."""
+        late = [self._node.resolve_topic_name(_covariance_topic(name)) for name in self._models]
+        return [publisher.topic_name for publisher in self._publishers] + late
+
     def publish(self, outcome: Outcome, publish_tf: bool, marker_lifetime_s: float) -> Dict[str, float]:
         """Publish one outcome, the poses first; times [s]: publish, and from the decoded image to the last pose."""
         started = monotonic()
@@ -107,5 +113,9 @@ class Outputs:
     def _covariance_publisher(self, name: str) -> Any:
         # A bundle without calibration has no covariance, so the topic would only mislead.
         if name not in self._with_covariance:
-            self._with_covariance[name] = self._make(PoseWithCovarianceStamped, f'~/poses_cov/{name}')
+            self._with_covariance[name] = self._make(PoseWithCovarianceStamped, _covariance_topic(name))
         return self._with_covariance[name]
+
+
+def _covariance_topic(name: str) -> str:
+    return f'~/poses_cov/{name}'

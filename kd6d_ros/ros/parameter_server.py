@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 
 from kd6d_ros.errors import Kd6dError
-from kd6d_ros.ros.params import ParameterSpec, all_specs, coerce, settings_from, unknown_message
+from kd6d_ros.ros.params import QOS_PREFIX, ParameterSpec, all_specs, coerce, settings_from, unknown_message
 
 
 class ParameterServer:
@@ -27,8 +27,10 @@ class ParameterServer:
         overrides = dict(getattr(node, '_parameter_overrides', {}))
         for spec in self._specs.values():
             self._declare(spec, overrides)
+        # Those of QoS are declared by rclpy, and only when their topic is opened.
+        self._qos = [name for name in overrides if name.startswith(QOS_PREFIX)]
         for name in overrides:
-            if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+            if not node.has_parameter(name) and name not in self._qos:
                 self.unknown.append(unknown_message(name, self._specs))
         node.add_on_set_parameters_callback(self._check)
         # What was accepted is applied afterwards, where the distribution tells us (Iron and later).
@@ -43,6 +45,12 @@ class ParameterServer:
 
     def value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
+
+    def unknown_qos(self, known: Iterable[str]) -> List[str]:
+        """One line for each override of a QoS that is not among the `known` ones."""
+        right = list(known)
+        wrong = [name for name in self._qos if name not in right and not self._node.has_parameter(name)]
+        return [unknown_message(name, right, least=0.0) for name in wrong]
 
     def _declare(self, spec: ParameterSpec, overrides: Dict[str, Any]) -> None:
         value = spec.default

@@ -11,6 +11,7 @@ from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros.cv_bridge_probe import DECODERS
 
 AUTO = 'auto'
+QOS_PREFIX = 'qos_overrides.'
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ def expected(spec: ParameterSpec) -> str:
     return word
 
 
-def unknown_message(name: str, known: Iterable[str]) -> str:
-    """What to say about a parameter nobody declared."""
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
+def unknown_message(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """What to say about a parameter nobody declared; names alike by `least`, 0 to 1, are proposed."""
+    near = difflib.get_close_matches(name, list(known), 1, least)
     hint = f'did you mean {near[0]}?' if near else 'see ros2 param list'
     return f'parameter {name} is not known and has no effect: {hint}'
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator, List
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from kd6d_ros.errors import ConfigError
+from kd6d_ros.ros.params import QOS_PREFIX
 
 try:  # Iron and later
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -22,6 +23,7 @@ __all__ = [
     'input_profile',
     'output_profile',
     'overridable',
+    'override_names',
     'overrides_of',
     'policy_name',
     'tf_profile',
@@ -56,6 +58,12 @@ def tf_profile() -> QoSProfile:
 def overridable() -> QoSOverridingOptions:
     """Let users change history, depth and reliability by `qos_overrides.<topic>...` parameters."""
     return QoSOverridingOptions.with_default_policies()
+
+
+def override_names(published: Iterable[str], subscribed: Iterable[str]) -> List[str]:
+    """The parameters that change the QoS of these topics."""
+    ends = [f'{topic}.publisher' for topic in published] + [f'{topic}.subscription' for topic in subscribed]
+    return [f'{QOS_PREFIX}{end}.{policy}' for end in ends for policy in OVERRIDABLE]
 
 
 @contextmanager

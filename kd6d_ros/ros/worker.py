@@ -22,7 +22,7 @@ class LatestItemWorker(Generic[Item]):
         self._changed = threading.Condition()
         self._slot: Optional[Item] = None
         self._jobs: Deque[Tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._open = self._stopping = self._busy = False
+        self._open = self._stopping = self._busy = self._handling = False
         self.offered = self.dropped = 0
         self._thread = threading.Thread(target=self._run, name='estimator', daemon=True)
         self._thread.start()
@@ -30,21 +30,30 @@ class LatestItemWorker(Generic[Item]):
     def offer(self, item: Item) -> None:
         """Put an item into the slot; the one that waited there is dropped and counted."""
         with self._changed:
-            if not self._open:
-                return
             self.offered += 1
+            if not self._open:
+                self.dropped += 1
+                return
             self.dropped += self._slot is not None
             self._slot = item
             self._changed.notify_all()
 
     def open(self) -> None:
-        """Accept items from now on."""
+        """Accept items from now on and count anew."""
         with self._changed:
             self._slot, self._open = None, True
+            self.offered = self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Items that are neither done nor dropped: in the slot and in work."""
+        with self._changed:
+            return (self._slot is not None) + self._handling
 
     def close(self, timeout: float) -> bool:
         """Accept no more items, forget the waiting one, wait for the current one; False if it takes longer."""
         with self._changed:
+            self.dropped += self._slot is not None
             self._open, self._slot = False, None
             return self._changed.wait_for(lambda: not self._busy, timeout)
 
@@ -79,13 +88,13 @@ class LatestItemWorker(Generic[Item]):
                 if job is None and self._stopping:
                     return
                 item, self._slot = (self._slot, None) if job is None else (None, self._slot)
-                self._busy = True
+                self._busy, self._handling = True, item is not None
             try:
                 self._work(job, item)
             finally:
                 del job, item
                 with self._changed:
-                    self._busy = False
+                    self._busy = self._handling = False
                     self._changed.notify_all()
 
     def _work(self, job: Optional[Tuple[Callable[[], Any], Future[Any]]], item: Optional[Item]) -> None:

@@ -84,6 +84,8 @@ def assign_cells(
         inside = np.flatnonzero(at_cell == item.label)
         score[inside, item.class_index] = IGNORE
         picks = _draw(inside, cells, item, spec, recipe, rng)
+        if picks.size == 0:  # thin objects miss the centres of their own level
+            picks = rng.permutation(inside)[: recipe.cells_per_object]
         if picks.size == 0:
             picks = _nearest_cell(labels, item, cells, spec)
         score[picks, item.class_index] = 1

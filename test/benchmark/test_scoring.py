@@ -122,7 +122,7 @@ def test_recall_by_visibility_includes_full_visibility_once() -> None:
     assert rows == [('10-30 %', 0, 2), ('30-50 %', 0, 1), ('50-70 %', 1, 1), ('70-90 %', 0, 0), ('90-100 %', 3, 3)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -87,7 +87,7 @@ def test_the_documents_are_fine(folder):
     read_everything(folder)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_anywhere(folder, data):
     name = data.draw(st.sampled_from(sorted(DOCUMENTS)))

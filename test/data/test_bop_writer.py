@@ -160,7 +160,7 @@ def test_wrong_input_is_refused(tmp_path):
     assert writer.done() == set()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(npst.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_mask_png_is_lossless(mask):
     values = mask.astype(np.uint8) * 255
@@ -169,7 +169,7 @@ def test_mask_png_is_lossless(mask):
     assert encode_mask(values) == data
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(npst.arrays(np.uint16, st.tuples(st.integers(1, 20), st.integers(1, 20))))
 def test_depth_png_is_lossless(raw):
     data = np.frombuffer(encode_depth(raw), np.uint8)

@@ -49,7 +49,7 @@ def naive(estimate, truth, vertices, transforms):
     return add, adi, mssd, mspd
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, st.sampled_from(['none', 'quarters', 'continuous']))
 def test_errors_equal_the_definitions(seed, kind):
     rng = np.random.default_rng(seed)
@@ -133,7 +133,7 @@ def test_poses_behind_the_camera_have_infinite_pixel_errors():
     assert pose_errors.mssd(behind, front, SQUARE, IDENTITY) == pytest.approx(2.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, st.integers(1, 400), st.booleans())
 def test_nearest_vertex_is_exact(seed, count, far):
     rng = np.random.default_rng(seed)

@@ -109,7 +109,7 @@ def test_nothing_half_written_remains(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ['folder']
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet='0123456789.,- einfaE\n\t"x', max_size=80))
 def test_random_text_never_escapes_as_another_error(tmp_path, text):
     path = tmp_path / 'r.csv'

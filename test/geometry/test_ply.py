@@ -163,7 +163,7 @@ def test_missing_and_oversized_files(tmp_path, write, monkeypatch):
         read_ply(write(ascii_file()))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([ascii_file(), binary_file()]), st.data())
 def test_random_damage_never_escapes_as_another_error(write, data, draw):
     """Whatever is overwritten, cut or inserted: a mesh or a MeshError, quickly."""

@@ -41,7 +41,7 @@ def cloud(camera, rotation, translation, cells, noise, seed):
     return pixels + rng.normal(0, noise * size, (cells, 8, 2)), size
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), lens=st.sampled_from(sorted(LENSES)))
 def test_exact_correspondences_give_the_exact_pose(seed, lens):
     camera = make_camera(MATRIX, 640, 480, lens, LENSES[lens])

@@ -35,7 +35,7 @@ def ray_box_depth(camera, pose, half):
     return np.where((near < far) & (near > 0), near, np.inf), far - near
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000))
 def test_depth_ids_and_masks_match_exact_ray_box_intersection(renderer, camera, box, seed):
     rng = np.random.default_rng(seed)

@@ -70,6 +70,16 @@ def test_a_sliver_still_gets_one_cell():
     assert len(targets.cell) == 1
 
 
+def test_an_object_that_misses_its_own_level_uses_cells_inside_it_of_another():
+    labels = np.zeros((128, 128), np.uint8)
+    labels[:, 34:46] = 1  # a column that holds centres at stride 16 only
+    item = labelled(0, 1, (-200, -200, 300, 300))  # whose size asks for strides 32 and 64
+    cells = window_cells(SPEC, 128)
+    targets = assign_cells(labels, [item], cells, SPEC, AssignmentRecipe(sharpness=8.0), np.random.default_rng(0))
+    assert targets.cell.size
+    assert (labels[cells.pixel[targets.cell, 1], cells.pixel[targets.cell, 0]] == 1).all()
+
+
 def test_an_empty_window_has_no_positives():
     labels = np.zeros((128, 128), np.uint8)
     targets = assign_cells(labels, [], window_cells(SPEC, 128), SPEC, AssignmentRecipe(), np.random.default_rng(0))
@@ -77,7 +87,7 @@ def test_an_empty_window_has_no_positives():
     assert (targets.score == 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(4, 300), st.floats(4, 300))
 def test_jittered_boxes_overlap_enough(seed, width, height):
     box = np.array([50.0, 60.0, 50 + width, 60 + height])
