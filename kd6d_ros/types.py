@@ -172,7 +172,8 @@ class LocalPredictions:
     """The M candidate cells of one region, best score first.
 
     class_index (M,) into the bundle's objects, score (M,) in [0, 1], level (M,) index into the bundle's
-    levels, centre (M, 2) and keypoints (M, 8, 2) in network pixels.
+    levels, centre (M, 2) and keypoints (M, 8, 2) in network pixels. surface (C, 4, h, w) for a network with a
+    surface branch: per class and cell x, y, z [diameters] relative to the centre of the box, and mask logit.
     """
 
     class_index: IntArray
@@ -180,6 +181,7 @@ class LocalPredictions:
     level: IntArray
     centre: Float32Array
     keypoints: Float32Array
+    surface: Optional[Float32Array] = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,13 +16,17 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from kd6d_ros.networks.deployed_graph import INPUTS, OUTPUTS, DeployedGraph
+from kd6d_ros.networks.deployed_graph import INPUTS, OUTPUTS, SURFACE, DeployedGraph
 
 if TYPE_CHECKING:
     from kd6d_ros.networks.keypoint_network import KeypointNetwork
 
 OPSET = 17
-DYNAMIC = {'image': {0: 'batch', 1: 'height', 2: 'width'}, 'classes': {0: 'batch'}}
+DYNAMIC = {
+    'image': {0: 'batch', 1: 'height', 2: 'width'},
+    'classes': {0: 'batch'},
+    SURFACE: {0: 'batch', 3: 'surface_height', 4: 'surface_width'},
+}
 
 
 def rounded_weights(network: KeypointNetwork) -> KeypointNetwork:
@@ -45,7 +49,7 @@ def export_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> on
         warnings.simplefilter('ignore')  # the tracer warns about loops over levels, which are fixed
         torch.onnx.export(
             graph, (image, classes), buffer,  # type: ignore[arg-type]
-            input_names=list(INPUTS), output_names=list(OUTPUTS),
+            input_names=list(INPUTS), output_names=[*OUTPUTS, *([SURFACE] if network.surface else [])],
             dynamic_axes=DYNAMIC, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
@@ -59,6 +63,8 @@ def _name_outputs(model: onnx.ModelProto, max_cells: int) -> None:
     """Declare (batch, max_cells, ...) instead of the tracer's anonymous dimensions."""
     tails = {'class_index': (), 'score': (), 'level': (), 'centre': (2,), 'keypoints': (8, 2)}
     for output in model.graph.output:
+        if output.name == SURFACE:
+            continue
         kind = output.type.tensor_type.elem_type
         shape = ['batch', max_cells, *tails[output.name]]
         output.CopyFrom(helper.make_tensor_value_info(output.name, kind, shape))

@@ -31,7 +31,8 @@ class NetworkSpec:
 
     crop_size: side of the square zoomed crop [network px]; crop_padding: crop side / longer side of the
     box; frame_size: (width, height) of the whole-frame input [network px], None when the network cannot
-    search; max_cells: most candidate cells in one output.
+    search; max_cells: most candidate cells in one output; surface_stride: of the surface output's cells, None
+    for a network without one.
     """
 
     crop_size: int
@@ -42,6 +43,7 @@ class NetworkSpec:
     layout: str = LAYOUT
     parameters: int = 0
     architecture: str = ''
+    surface_stride: Optional[int] = None
 
     @property
     def anchor_sizes(self) -> Tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -154,7 +154,7 @@ def _symmetries(field: Field) -> Symmetries:
 def _network(field: Field) -> NetworkSpec:
     fields = field.mapping(
         ('crop_size', 'crop_padding', 'frame_size', 'max_cells', 'levels', 'layout'),
-        ('parameters', 'architecture'),
+        ('parameters', 'architecture', 'surface_stride'),
     )
     levels = []
     for item in fields['levels'].items(1, 8):
@@ -184,7 +184,18 @@ def _network(field: Field) -> NetworkSpec:
         layout=layout,
         parameters=fields['parameters'].whole(0, 10**12) if 'parameters' in fields else 0,
         architecture=fields['architecture'].text(200) if 'architecture' in fields else '',
+        surface_stride=_surface_stride(fields, crop_size, size),
     )
+
+
+def _surface_stride(fields: Dict[str, Field], crop_size: int, frame: Optional[Tuple[int, int]]) -> Optional[int]:
+    if 'surface_stride' not in fields or fields['surface_stride'].is_null:
+        return None
+    stride = fields['surface_stride'].whole(1, 256)
+    for side in (crop_size, *(frame or ())):
+        if side % stride:
+            fields['surface_stride'].fail(f'{stride} does not divide the input size {side}')
+    return stride
 
 
 def _decode(field: Field) -> DecodeSpec:
@@ -251,6 +262,7 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
             'layout': network.layout,
             'parameters': network.parameters,
             'architecture': network.architecture,
+            **({} if network.surface_stride is None else {'surface_stride': network.surface_stride}),
         },
         'decode': {
             'score_threshold': bundle.decode.score_threshold,

@@ -13,8 +13,9 @@ from kd6d_ros.inference import gates
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.decode import CellCloud, box_iou, decode_instances
 from kd6d_ros.inference.gates import Candidate
-from kd6d_ros.inference.pnp import solve_pose
+from kd6d_ros.inference.pnp_surface import solve_with_surface
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
+from kd6d_ros.inference.surface import surface_cloud
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
@@ -110,17 +111,24 @@ class Measurer:
             return None
         here = crop.to_network(np.asarray(request.box, dtype=np.float64).reshape(2, 2)).reshape(4)
         cloud = max(clouds, key=lambda item: box_iou(item.box(), here)) if len(clouds) > 1 else clouds[0]
-        return self._solve(frame, cloud, crop, request.mode, request.track)
+        return self._solve(frame, cells, cloud, crop, request.mode, request.track)
 
     def _solve(
-        self, frame: Frame, cloud: CellCloud, crop: Crop, mode: str, track: Optional[int] = None
+        self,
+        frame: Frame,
+        cells: LocalPredictions,
+        cloud: CellCloud,
+        crop: Crop,
+        mode: str,
+        track: Optional[int] = None,
     ) -> Optional[Candidate]:
         model = self._bundle.objects[cloud.class_index]
         settings = self._settings
         with frame.timed('pnp'):
             pixels = crop.to_image(cloud.keypoints)
             threshold = max(settings.inlier_threshold_px, settings.inlier_threshold_relative * cloud.size / crop.scale)
-            result = solve_pose(model.keypoints, pixels, cloud.scores, frame.camera, threshold)
+            surface = surface_cloud(cells, cloud.class_index, model, crop, cloud.box())
+            result = solve_with_surface(model.keypoints, pixels, cloud.scores, surface, frame.camera, threshold)
             box = None if result is None else gates.projected_box(model, result.cam_from_obj, frame.camera)
         if result is None or box is None:
             frame.reject(model.name, gates.NO_POSE, 0.0, threshold, mode)
@@ -160,7 +168,7 @@ class Measurer:
             with frame.timed('decode'):
                 clouds = decode_instances(cells, index, self._bundle.network, self._decode, max_instances)
             for cloud in clouds:
-                rough = self._solve(frame, cloud, crop, 'frame')
+                rough = self._solve(frame, cells, cloud, crop, 'frame')
                 box = crop.to_image(cloud.box().reshape(2, 2)).reshape(4) if rough is None else rough.box
                 out.append((index, box, rough))
         return out

@@ -42,7 +42,7 @@ MAX_STEPS = 15
 
 @dataclass(frozen=True, eq=False)
 class PnpResult:
-    """inliers (K, 8) bool; rms [image px] over the inliers."""
+    """inliers bool, one per correspondence (K, 8); rms [image px] over the inliers."""
 
     cam_from_obj: RigidTransform
     inliers: AnyArray
@@ -126,14 +126,14 @@ def _best_opinion(problem: _Problem) -> Optional[Tuple[FloatArray, FloatArray]]:
 def _opinions(problem: _Problem) -> Iterator[Tuple[FloatArray, FloatArray]]:
     """Poses of the median corners, then of the best cells."""
     seen = problem.weight.sum(axis=0) > 0
-    pose = _minimal(problem.points[seen], _weighted_median(problem.rays[:, seen], problem.weight[:, seen]))
+    pose = minimal_pose(problem.points[seen], _weighted_median(problem.rays[:, seen], problem.weight[:, seen]))
     if pose is not None:
         yield pose
     order = np.argsort(-problem.weight.max(axis=1), kind='stable')
     for index in order[:CELL_OPINIONS]:
         own = problem.weight[index] > 0
         if own.sum() >= MIN_CORNERS:
-            pose = _minimal(problem.points[own], problem.rays[index, own])
+            pose = minimal_pose(problem.points[own], problem.rays[index, own])
             if pose is not None:
                 yield pose
 
@@ -148,7 +148,8 @@ def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
     return out
 
 
-def _minimal(points: FloatArray, rays: FloatArray) -> Optional[Tuple[FloatArray, FloatArray]]:
+def minimal_pose(points: FloatArray, rays: FloatArray) -> Optional[Tuple[FloatArray, FloatArray]]:
+    """Rotation and translation from points (N, 3) and normalised rays (N, 2) without outliers; None: no solution."""
     try:
         found, vector, translation = cv2.solvePnP(points, np.ascontiguousarray(rays), np.eye(3), None, flags=SOLVER)
     except cv2.error:

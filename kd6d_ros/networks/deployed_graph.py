@@ -10,6 +10,7 @@ from kd6d_ros.networks.keypoint_network import KeypointNetwork
 
 INPUTS = ('image', 'classes')
 OUTPUTS = ('class_index', 'score', 'level', 'centre', 'keypoints')
+SURFACE = 'surface'
 
 
 class DeployedGraph(nn.Module):
@@ -18,13 +19,14 @@ class DeployedGraph(nn.Module):
     Returns class_index (N, M) int64, score (N, M) float32 in [0, 1] (best first, 0 for classes that were not
     asked for), level (N, M) int64, centre (N, M, 2) and keypoints (N, M, 8, 2) float32 network px.
     M is always max_cells, so that every shape is fixed: a small crop is filled up with cells of score 0.
+    A network with a surface branch adds surface (N, C, 4, H / 8, W / 8) float32.
     """
 
     def __init__(self, network: KeypointNetwork, max_cells: int) -> None:
         super().__init__()
         self.network, self.max_cells = network, max_cells
 
-    def forward(self, image: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
         output = self.network(image.permute(0, 3, 1, 2).float())
         score = torch.sigmoid(output.logits) * classes[:, None, :].float()
         flat = score.flatten(1)
@@ -35,10 +37,5 @@ class DeployedGraph(nn.Module):
         keypoints = output.keypoints.flatten(1, 2).flatten(2)
         picked = keypoints.gather(1, index[..., None].expand(-1, -1, keypoints.shape[2]))
         grid = output.grid
-        return (
-            class_index,
-            best,
-            grid.level[cell],
-            grid.centre[cell],
-            picked.unflatten(2, (8, 2)),
-        )
+        cells = (class_index, best, grid.level[cell], grid.centre[cell], picked.unflatten(2, (8, 2)))
+        return cells if output.surface is None else (*cells, output.surface)

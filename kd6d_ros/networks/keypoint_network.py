@@ -11,6 +11,7 @@ from kd6d_ros.networks.backbones import make_backbone
 from kd6d_ros.networks.head import KEYPOINTS, KeypointHead
 from kd6d_ros.networks.pyramid import FeaturePyramid
 from kd6d_ros.networks.spec import NetworkSpec
+from kd6d_ros.networks.surface import SURFACE_STRIDE, SurfaceBranch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,11 +26,13 @@ class CellGrid(NamedTuple):
 
 
 class KeypointOutput(NamedTuple):
-    """logits (N, A, C) and keypoints (N, A, C, 8, 2) in network px, float32, for the cells of `grid`."""
+    """logits (N, A, C) and keypoints (N, A, C, 8, 2) in network px, float32, for the cells of `grid`; surface
+    (N, C, 4, H / 8, W / 8) float32 of ``SurfaceBranch``, None for a network without it."""
 
     logits: Tensor
     keypoints: Tensor
     grid: CellGrid
+    surface: Tensor | None = None
 
 
 class KeypointNetwork(nn.Module):
@@ -45,19 +48,28 @@ class KeypointNetwork(nn.Module):
         self.backbone = make_backbone(spec.backbone)
         self.pyramid = FeaturePyramid(self.backbone.channels, spec.strides, spec.channels)
         self.head = KeypointHead(spec.channels, spec.classes, spec.head_convs, spec.norm, len(spec.strides))
+        self.surface = (
+            SurfaceBranch(self.backbone.channels[SURFACE_STRIDE], spec.channels, spec.surface, spec.classes)
+            if spec.surface else None
+        )  # fmt: skip
         self.register_buffer('mean', 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> KeypointOutput:
         normal = (image - self.mean) / self.std
-        levels = self.head(self.pyramid(self.backbone(normal)))
+        features = self.backbone(normal)
+        maps = self.pyramid(features)
+        levels = self.head(maps)
         logits = torch.cat([flatten_cells(logit, 1) for logit, _ in levels], 1)[..., 0]
         offsets = torch.cat([flatten_cells(offset, 2 * KEYPOINTS) for _, offset in levels], 1)
         grid = self.grid([(logit.shape[2], logit.shape[3]) for logit, _ in levels], image.device)
         shape = (*offsets.shape[:3], 2, KEYPOINTS)
         xy = offsets.float().reshape(shape).transpose(-1, -2)
         keypoints = grid.centre[:, None, None, :] + grid.anchor[:, None, None, None] * xy
-        return KeypointOutput(logits.float(), keypoints, grid)
+        surface = None
+        if self.surface is not None:
+            surface = self.surface(features[SURFACE_STRIDE], maps[0], self.spec.strides[0]).float()
+        return KeypointOutput(logits.float(), keypoints, grid, surface)
 
     def grid(self, sizes: list[tuple[int, int]], device: torch.device) -> CellGrid:
         """Cells in the order of the output: levels finest first, row by row."""

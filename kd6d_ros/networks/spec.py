@@ -17,7 +17,8 @@ class NetworkSpec:
     backbone: one of BACKBONES. strides: pyramid levels in use, consecutive powers of two, finest first;
     the anchor size of a level is 4 times its stride. channels: width of pyramid and head. head_convs: 3x3
     convolutions per tower. norm: 'group' (32 groups, as in the method) or 'batch' (one per level, as
-    the statistics of levels differ). classes: number of objects.
+    the statistics of levels differ). classes: number of objects. surface: width of
+    the branch that says which point of which object lies under each stride-8 cell; 0 for none.
     """
 
     backbone: str = 'darknet_tiny_h'
@@ -26,6 +27,7 @@ class NetworkSpec:
     head_convs: int = 4
     norm: str = 'group'
     classes: int = 1
+    surface: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -41,6 +43,8 @@ class NetworkSpec:
             raise ConfigError(f'network.channels: {self.channels} must be a multiple of 32')
         if self.classes < 1 or not 0 <= self.head_convs <= 8:
             raise ConfigError('network: needs at least one class and 0 to 8 head_convs')
+        if self.surface < 0 or self.surface % 8:
+            raise ConfigError(f'network.surface: {self.surface} must be 0 or a multiple of 8')
 
     @property
     def input_multiple(self) -> int:

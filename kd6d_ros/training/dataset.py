@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from kd6d_ros.training.augment import augment
 from kd6d_ros.training.frames import Frame, FramePack
+from kd6d_ros.training.surface_targets import SurfaceTargets, surface_targets
 from kd6d_ros.training.targets import IGNORE, LabelledObject, assign_cells, window_cells
 from kd6d_ros.training.windows import draw_window
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """image (N, 3, S, S) uint8; score (N, A, C) int8 targets; per positive cell: image (P,), cell (P,),
     class (P,), corners in window px (P, 8, 2), in the camera frame (P, 8, 3) [m], diameter (P,) [m], size (P,)
-    [px]; intrinsics (P, 4) fx fy cx cy of the window."""
+    [px]; intrinsics (P, 4) fx fy cx cy of the window; surface_class (N, G) int8 and surface_point (N, G, 3)
+    of ``SurfaceTargets``, G = 0 for a network without the branch."""
 
     image: Tensor
     score: Tensor
@@ -38,10 +40,13 @@ class Batch(NamedTuple):
     diameter: Tensor
     size_px: Tensor
     intrinsics: Tensor
+    surface_class: Tensor
+    surface_point: Tensor
 
 
 class Sample(NamedTuple):
-    """One window: image (S, S, 3) uint8, cell targets, its objects and its intrinsics fx fy cx cy."""
+    """One window: image (S, S, 3) uint8, cell targets, its objects, its intrinsics fx fy cx cy, and the targets of
+    the surface branch (empty without one)."""
 
     image: AnyArray
     score: AnyArray
@@ -49,6 +54,7 @@ class Sample(NamedTuple):
     owner: AnyArray
     objects: list[LabelledObject]
     intrinsics: AnyArray
+    surface: SurfaceTargets
 
 
 class WindowDataset(IterableDataset[Sample]):
@@ -93,6 +99,9 @@ class WindowDataset(IterableDataset[Sample]):
             buffer[slot] = sample
 
 
+NO_SURFACE = SurfaceTargets(np.zeros(0, np.int8), np.zeros((0, 3), np.float32))
+
+
 def make_sample(frame: Frame, recipe: Recipe, rng: np.random.Generator, photometric: bool = True) -> Sample:
     """Draw one window of `frame` and label its cells."""
     crop = draw_window(frame, recipe.sampling, recipe.input, rng)
@@ -102,9 +111,10 @@ def make_sample(frame: Frame, recipe: Recipe, rng: np.random.Generator, photomet
     cells = window_cells(recipe.network, crop.width)
     targets = assign_cells(labels, objects, cells, recipe.network, recipe.assignment, rng)
     _ignore_slivers(targets.score, labels[cells.pixel[:, 1], cells.pixel[:, 0]], frame)
+    surface = surface_targets(frame, crop) if recipe.network.surface else NO_SURFACE
     if photometric:
         image = augment(image, recipe.augmentation, rng)
-    return Sample(image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop))
+    return Sample(image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop), surface)
 
 
 def _ignore_slivers(score: AnyArray, at_cell: AnyArray, frame: Frame) -> None:
@@ -153,4 +163,6 @@ def collate(samples: list[Sample]) -> Batch:
         for i, (row, shape) in enumerate(zip(rows, shapes, strict=True))
     ]
     image = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return Batch(image, torch.from_numpy(np.stack([s.score for s in samples])), *tensors)
+    score = torch.from_numpy(np.stack([s.score for s in samples]))
+    surface = [torch.from_numpy(np.stack(parts)) for parts in zip(*(s.surface for s in samples), strict=True)]
+    return Batch(image, score, *tensors, *surface)

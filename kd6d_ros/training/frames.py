@@ -13,6 +13,7 @@ import multiprocessing
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +30,18 @@ if TYPE_CHECKING:
 
     from kd6d_ros.types import AnyArray, FloatArray, ImageArray, ObjectModel
 
-PACK_VERSION = 1
+PACK_VERSION = 2
+BLOBS = ('images', 'labels', 'depth')
+DEPTH_UNIT = 1e-4
+"""Metres per unit of a packed depth map."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One decoded frame: image (H, W, 3) RGB, labels (H, W) with annotation index + 1, camera matrix (3, 3),
     and per annotation class index (-1: not learned), visible fraction, visible box (4,), corners in pixels
-    (n, 8, 2) and in the camera frame (n, 8, 3) [m], diameter [m]."""
+    (n, 8, 2) and in the camera frame (n, 8, 3) [m], diameter [m], and the pose (n, 3, 3) and (n, 3) [m] that the
+    corners have; depth (H, W) uint16 [0.1 mm], 0 where unknown, or None without depth files."""
 
     image: ImageArray
     labels: ImageArray
@@ -47,6 +52,9 @@ class Frame:
     corners_px: FloatArray
     corners_m: FloatArray
     diameter: FloatArray
+    rotation: FloatArray
+    translation: FloatArray
+    depth: AnyArray | None
 
     @property
     def width(self) -> int:
@@ -66,6 +74,8 @@ class FramePack:
             self.index = {key: index[key] for key in index.files}
         self.images = np.memmap(folder / 'images.bin', np.uint8, 'r')
         self.labels = np.memmap(folder / 'labels.bin', np.uint8, 'r')
+        deep = int(self.index['depth_offset'][-1]) > 0
+        self.depth = np.memmap(folder / 'depth.bin', np.uint8, 'r') if deep else None
         self._annotate(objects)
 
     def __len__(self) -> int:
@@ -78,6 +88,7 @@ class FramePack:
         self.class_index = np.full(count, -1)
         self.corners_m = np.zeros((count, 8, 3))
         self.diameter = np.ones(count)
+        self.rotation, self.translation = self.index['rotation'].copy(), self.index['translation'].copy()
         for index, model in enumerate(objects):
             rows = np.flatnonzero(obj_id == model.obj_id)
             self.class_index[rows] = index
@@ -85,6 +96,7 @@ class FramePack:
             rotation, translation = self.index['rotation'][rows], self.index['translation'][rows]
             if model.symmetries:
                 rotation, translation = _canonical(rotation, translation, model)
+            self.rotation[rows], self.translation[rows] = rotation, translation
             self.corners_m[rows] = model.keypoints @ rotation.transpose(0, 2, 1) + translation[:, None]
 
     def scene_ids(self) -> list[int]:
@@ -113,7 +125,16 @@ class FramePack:
             projected[..., :2],
             corners,
             self.diameter[part],
+            self.rotation[part],
+            self.translation[part],
+            self._depth(number),
         )
+
+    def _depth(self, number: int) -> AnyArray | None:
+        if self.depth is None or self.index['depth_offset'][number] == self.index['depth_offset'][number + 1]:
+            return None
+        depth: AnyArray = self._decode(self.depth, 'depth_offset', number, cv2.IMREAD_UNCHANGED)
+        return depth
 
     def _decode(self, blob: AnyArray, offsets: str, number: int, flag: int) -> Any:
         start, stop = self.index[offsets][number : number + 2]
@@ -156,16 +177,16 @@ def _fill_pack(aside: Path, dataset: Path, split: str, scenes: list[int], worker
     """Write images.bin, labels.bin and index.npz into `aside`."""
     jobs = [(str(dataset), split, scene) for scene in scenes]
     parts: list[dict[str, AnyArray]] = []
-    sizes = {'images': [0], 'labels': [0]}
+    sizes: dict[str, list[int]] = {key: [0] for key in BLOBS}
     with (
         ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool,  # forking torch's threads hangs
-        open(aside / 'images.bin', 'wb') as images,
-        open(aside / 'labels.bin', 'wb') as labels,
+        ExitStack() as stack,
     ):
-        for scene_images, scene_labels, rows in pool.map(_pack_scene, jobs):
-            for blob, out, key in ((scene_images, images, 'images'), (scene_labels, labels, 'labels')):
+        files = {key: stack.enter_context(open(aside / f'{key}.bin', 'wb')) for key in BLOBS}
+        for blobs, rows in pool.map(_pack_scene, jobs):
+            for key, blob in blobs.items():
                 for data in blob:
-                    out.write(data)
+                    files[key].write(data)
                     sizes[key].append(sizes[key][-1] + len(data))
             parts.append(rows)
     if len(sizes['images']) == 1 or not sum(len(part['obj_id']) for part in parts):
@@ -177,8 +198,8 @@ def _write_index(aside: Path, parts: list[dict[str, AnyArray]], sizes: dict[str,
     merged = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     counts = merged.pop('annotation_count')
     merged['annotation_offset'] = np.concatenate([[0], np.cumsum(counts)])
-    merged['image_offset'] = np.array(sizes['images'])
-    merged['label_offset'] = np.array(sizes['labels'])
+    for key, offsets in sizes.items():
+        merged[f'{key.removesuffix("s")}_offset'] = np.array(offsets)
     np.savez(aside / 'index.npz', **merged)  # type: ignore[arg-type]
 
 
@@ -193,12 +214,12 @@ def _fingerprint(dataset: Path, split: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _pack_scene(job: tuple[str, str, int]) -> tuple[list[bytes], list[bytes], dict[str, AnyArray]]:
-    """JPEG bytes, PNG instance maps and annotation rows of one scene."""
+def _pack_scene(job: tuple[str, str, int]) -> tuple[dict[str, list[bytes]], dict[str, AnyArray]]:
+    """JPEG bytes, PNG instance and depth maps (of BLOBS) and annotation rows of one scene."""
     cv2.setNumThreads(1)
     dataset, split, scene_id = job
     scene = BopDataset.open(Path(dataset)).scene(split, scene_id)
-    images, maps = [], []
+    blobs: dict[str, list[bytes]] = {key: [] for key in BLOBS}
     rows: dict[str, list[Any]] = {
         key: [] for key in ('matrix', 'scene', 'annotation_count', 'obj_id', 'rotation', 'translation',
                             'visible_fraction', 'visible_box')
@@ -227,9 +248,22 @@ def _pack_scene(job: tuple[str, str, int]) -> tuple[list[bytes], list[bytes], di
         rows['annotation_count'].append(len(annotations))
         rows['matrix'].append(scene.camera(image_id).matrix)
         rows['scene'].append(scene_id)
-        images.append(_jpeg(scene, image_id, image))
-        maps.append(cv2.imencode('.png', labels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
-    return images, maps, _as_arrays(rows)
+        blobs['images'].append(_jpeg(scene, image_id, image))
+        blobs['labels'].append(_png(labels))
+        blobs['depth'].append(_depth(scene, image_id))
+    return blobs, _as_arrays(rows)
+
+
+def _png(values: AnyArray) -> bytes:
+    return cv2.imencode('.png', values, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _depth(scene: Any, image_id: int) -> bytes:
+    """PNG of the depth [0.1 mm], nothing where there is no file; beyond 6.5 m nothing is labelled."""
+    depth = scene.depth(image_id)
+    if depth is None:
+        return b''
+    return _png(np.where(depth < 6.5, np.rint(depth / DEPTH_UNIT), 0).astype(np.uint16))
 
 
 def _jpeg(scene: Any, image_id: int, image: ImageArray) -> bytes:

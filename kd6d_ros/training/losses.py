@@ -19,15 +19,18 @@ from torch import Tensor
 from kd6d_ros.networks.keypoint_network import KeypointOutput
 from kd6d_ros.training.dataset import Batch
 from kd6d_ros.training.recipe import LossRecipe
+from kd6d_ros.training.surface_targets import UNKNOWN
 
 
 class Losses(NamedTuple):
-    """Weighted sum and its parts (scalars); corner_error: mean corner error over the object's size."""
+    """Weighted sum and its parts (scalars); surface: mask and point terms of the surface branch;
+    corner_error: mean corner error over the object's size."""
 
     total: Tensor
     score: Tensor
     keypoints_3d: Tensor
     keypoints_2d: Tensor
+    surface: Tensor
     corner_error: Tensor
 
 
@@ -55,14 +58,32 @@ def ray_distance(pixels: Tensor, corners: Tensor, intrinsics: Tensor) -> Tensor:
     return distance
 
 
+def surface_loss(output: KeypointOutput, batch: Batch, beta: float) -> Tensor:
+    """Binary cross-entropy of the masks, summed over classes and averaged over cells, plus twice the SmoothL1
+    error of the points [diameters] averaged over cells with a class; zero for a network without the branch."""
+    if output.surface is None:
+        return output.logits.sum() * 0.0
+    predicted = output.surface.flatten(3)  # (N, C, 4, G)
+    classes = batch.surface_class.long()
+    truth = (classes[:, None] == torch.arange(predicted.shape[1], device=classes.device)[:, None]).float()
+    mask = F.binary_cross_entropy_with_logits(predicted[:, :, 3], truth, reduction='none').sum(1)
+    total = (mask * (classes != UNKNOWN)).mean()
+    image, cell = torch.nonzero(classes >= 0, as_tuple=True)
+    if image.numel():
+        points = predicted[image, classes[image, cell], :3, cell]
+        total = total + 2.0 * F.smooth_l1_loss(points, batch.surface_point[image, cell], beta=beta)
+    return total
+
+
 def keypoint_losses(output: KeypointOutput, batch: Batch, recipe: LossRecipe) -> Losses:
     """All terms for one batch; see the module's text for the reduction."""
     positives = batch.positive_cell.numel()
     score = focal_loss(output.logits, batch.score, recipe.focal_alpha, recipe.focal_gamma)
     score = score / max(positives, 1)
+    surface = surface_loss(output, batch, recipe.beta)
     if positives == 0:
         none = output.keypoints.sum() * 0.0
-        return Losses(recipe.score * score + none, score, none, none, none)
+        return Losses(recipe.score * score + none + recipe.surface * surface, score, none, none, surface.detach(), none)
     predicted = output.keypoints[batch.positive_image, batch.positive_cell, batch.positive_class]
     distance = ray_distance(predicted, batch.corners_m, batch.intrinsics)
     relative = distance / batch.diameter[:, None, None]
@@ -70,5 +91,6 @@ def keypoint_losses(output: KeypointOutput, batch: Batch, recipe: LossRecipe) ->
     flat = (predicted - batch.corners_px) / batch.size_px[:, None, None]
     planar = F.smooth_l1_loss(flat, torch.zeros_like(flat), beta=recipe.beta)
     total = recipe.score * score + recipe.keypoints_3d * spatial + recipe.keypoints_2d * planar
+    total = total + recipe.surface * surface
     error = flat.detach().norm(dim=-1).mean()
-    return Losses(total, score.detach(), spatial.detach(), planar.detach(), error)
+    return Losses(total, score.detach(), spatial.detach(), planar.detach(), surface.detach(), error)

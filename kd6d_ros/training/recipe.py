@@ -91,11 +91,13 @@ class AugmentationRecipe:
 @dataclass(frozen=True)
 class LossRecipe:
     """score: weight of the focal term; keypoints_3d: of the corner error in units of the diameter;
-    keypoints_2d: of the corner error in units of the object's size in the crop; beta: SmoothL1 knee of both."""
+    keypoints_2d: of the corner error in units of the object's size in the crop; surface: of the surface branch
+    (mask and points [diameters]); beta: SmoothL1 knee of all three."""
 
     score: float = 0.1
     keypoints_3d: float = 1.0
     keypoints_2d: float = 0.5
+    surface: float = 2.0
     beta: float = 0.02
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0

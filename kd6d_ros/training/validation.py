@@ -17,6 +17,7 @@ from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, Net
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.networks.deployed_graph import DeployedGraph
+from kd6d_ros.networks.surface import SURFACE_STRIDE
 from kd6d_ros.training.windows import jitter_box
 from kd6d_ros.types import Detection, LocalPredictions, RigidTransform
 
@@ -54,10 +55,12 @@ def bundle_of(recipe: Recipe, objects: tuple[ObjectModel, ...], parameters: int 
     size = (inputs.frame_size[0], inputs.frame_size[1]) if inputs.frame_size else None
     architecture = (
         f'{spec.backbone} strides {list(spec.strides)} channels {spec.channels} x{spec.head_convs} {spec.norm}'
+        + (f' surface {spec.surface}' if spec.surface else '')
     )
     network = NetworkSpec(
         inputs.crop_size, inputs.crop_padding, size, inputs.max_cells, levels,
         parameters=parameters, architecture=architecture,
+        surface_stride=SURFACE_STRIDE if spec.surface else None,
     )  # fmt: skip
     decode = DecodeSpec(0.1, recipe.assignment.cells_per_object, recipe.assignment.sharpness)
     return Bundle(recipe.name, objects, network, decode)

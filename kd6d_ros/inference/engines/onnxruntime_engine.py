@@ -18,10 +18,11 @@ from kd6d_ros.types import LocalPredictions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
     from kd6d_ros.types import AnyArray, ImageArray
 
 OUTPUTS = ('class_index', 'score', 'level', 'centre', 'keypoints')
+SURFACE = 'surface'
 INPUTS = ('image', 'classes')
 
 
@@ -52,11 +53,12 @@ class OnnxRuntimeEngine:
         """
         runtime = _runtime()
         self._bundle, self._path, self._threads = bundle, path, threads
+        self._outputs = outputs_of(bundle.network)
         self._sessions: Dict[Tuple[int, int], Any] = {}
         self.precision = precision
         crop = bundle.network.crop_size
         session = self._session(crop, crop)
-        _check_interface(session, path)
+        _check_interface(session, path, self._outputs)
         used = 'all' if threads is None else str(threads)
         self.description = f'onnxruntime {runtime.__version__}, CPU, {used} threads, {precision}'
 
@@ -71,7 +73,7 @@ class OnnxRuntimeEngine:
                 'classes': np.ascontiguousarray(classes[index : index + 1]),
             }
             try:
-                arrays = session.run(OUTPUTS, feed)
+                arrays = session.run(self._outputs, feed)
             except Exception as error:
                 raise EngineError(f'{self._path}: ONNX Runtime failed: {_line(error)}') from error
             out.append(self._predictions(arrays))
@@ -124,10 +126,10 @@ class OnnxRuntimeEngine:
             raise EngineError(f'classes: expected bool ({len(image)}, {count}), got {classes.dtype} {classes.shape}')
 
     def _predictions(self, arrays: List[AnyArray]) -> LocalPredictions:
-        index, score, level, centre, keypoints = (array[0] for array in arrays)
+        index, score, level, centre, keypoints = (array[0] for array in arrays[: len(OUTPUTS)])
         count = len(score)
         shapes = [(count,), (count,), (count,), (count, 2), (count, 8, 2)]
-        if [array[0].shape for array in arrays] != shapes:
+        if [array[0].shape for array in arrays[: len(OUTPUTS)]] != shapes:
             raise EngineError(f'{self._path}: outputs of unexpected shapes: export the bundle again')
         # A network that overflowed must not reach PnP: its cells get score zero.
         bad = ~(np.isfinite(score) & np.isfinite(keypoints).all(axis=(1, 2)))
@@ -135,16 +137,30 @@ class OnnxRuntimeEngine:
         if bad.any():
             score = np.where(bad, 0.0, score).astype(np.float32)
             keypoints = np.where(bad[:, None, None], 0.0, keypoints).astype(np.float32)
-        return LocalPredictions(index, score, level, centre, keypoints)
+        return LocalPredictions(index, score, level, centre, keypoints, self._surface(arrays))
+
+    def _surface(self, arrays: List[AnyArray]) -> Optional[AnyArray]:
+        if len(arrays) == len(OUTPUTS):
+            return None
+        surface = arrays[-1][0]
+        if surface.ndim != 4 or surface.shape[:2] != (len(self._bundle.objects), 4):
+            raise EngineError(f'{self._path}: output surface of unexpected shape: export the bundle again')
+        # Overflow must not reach PnP: no cell of such an output belongs to an object.
+        return surface if np.isfinite(surface).all() else np.full_like(surface, -1.0)  # type: ignore[no-any-return]
 
 
-def _check_interface(session: Any, path: Path) -> None:
+def outputs_of(network: NetworkSpec) -> Tuple[str, ...]:
+    """Names of the outputs that a network has, in the order in which they are read."""
+    return OUTPUTS if network.surface_stride is None else (*OUTPUTS, SURFACE)
+
+
+def _check_interface(session: Any, path: Path, wanted: Tuple[str, ...]) -> None:
     inputs = {item.name for item in session.get_inputs()}
     outputs = {item.name for item in session.get_outputs()}
-    if inputs != set(INPUTS) or not set(OUTPUTS) <= outputs:
+    if inputs != set(INPUTS) or not set(wanted) <= outputs:
         raise EngineError(
             f'{path}: not a network of kd6d_ros: inputs {sorted(inputs)}, outputs {sorted(outputs)}, '
-            f'expected {list(INPUTS)} and {list(OUTPUTS)}'
+            f'expected {list(INPUTS)} and {list(wanted)}'
         )
 
 

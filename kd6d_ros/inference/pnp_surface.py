@@ -1,0 +1,185 @@
+"""Pose from corner predictions and surface points together.
+
+The corners give the pose to start from (few predictions suffice, and they are good at telling front from rear);
+the surface points, many and each under the pixel it speaks of, sharpen it, above all its distance.
+Levenberg-Marquardt on the Geman-McClure cost of both, as for the corners alone. Deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from kd6d_ros.geometry.cameras import undistort_points
+from kd6d_ros.inference.pnp import (
+    MAX_STEPS,
+    MIN_CORNERS,
+    SOFTNESS,
+    PnpResult,
+    corner_jacobian,
+    minimal_pose,
+    solve_pose,
+)
+from kd6d_ros.types import RigidTransform
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.surface import SurfaceCloud
+    from kd6d_ros.types import AnyArray, Camera, FloatArray
+
+CORNER_WEIGHT = 0.15
+"""Weight of one corner prediction of score 1 against a surface point of weight 1."""
+
+LEAST_POINTS = 8
+"""Fewer surface points than this say nothing that the corners do not."""
+
+Pose = Tuple['FloatArray', 'FloatArray']
+
+
+@dataclass(frozen=True, eq=False)
+class _Correspondences:
+    """points (M, 3) [m]; rays (M, 2) normalised; weight (M,); focal (2,) [px]; threshold [px]."""
+
+    points: FloatArray
+    rays: FloatArray
+    weight: FloatArray
+    focal: FloatArray
+    threshold: float
+
+    def residuals(self, pose: Pose) -> Optional[FloatArray]:
+        """(M, 2) [px]; None when a point is not in front."""
+        moved = self.points @ pose[0].T + pose[1]
+        if moved[:, 2].min() <= 1e-6:
+            return None
+        out: FloatArray = (moved[:, :2] / moved[:, 2:] - self.rays) * self.focal
+        return out
+
+    def cost(self, pose: Pose) -> float:
+        """Geman-McClure cost with the scale of the inlier threshold."""
+        residual = self.residuals(pose)
+        return np.inf if residual is None else self.robust(residual, self.threshold)[1]
+
+    def robust(self, residual: FloatArray, scale: float) -> Tuple[FloatArray, float]:
+        squared = np.einsum('md,md->m', residual, residual)
+        share = self.weight / (1.0 + squared / scale**2)
+        weight: FloatArray = share / (1.0 + squared / scale**2)
+        return weight, float((share * squared).sum())
+
+
+def solve_with_surface(
+    points: AnyArray,
+    pixels: AnyArray,
+    scores: AnyArray,
+    surface: Optional[SurfaceCloud],
+    camera: Camera,
+    threshold: float,
+) -> Optional[PnpResult]:
+    """Pose from both kinds of correspondences.
+
+    Args:
+        points, pixels, scores: the corners, as for ``solve_pose``.
+        surface: surface points with image pixels; None for a network without them.
+        camera: intrinsics and distortion.
+        threshold: a correspondence is an inlier within this many pixels.
+
+    Returns:
+        As ``solve_pose``; its inliers (8 K + N,) are those of all correspondences, corners first, when there
+        are at least LEAST_POINTS surface points.
+    """
+    first = solve_pose(points, pixels, scores, camera, threshold)
+    if surface is None or len(surface.points) < LEAST_POINTS:
+        return first
+    problem = _problem(points, pixels, scores, surface, camera, threshold)
+    best, best_cost = None, np.inf
+    for start in _starts(first, problem, len(surface.points)):
+        pose = _minimise(problem, start, SOFTNESS * threshold)
+        cost = problem.cost(pose)
+        if cost < best_cost:
+            best, best_cost = pose, cost
+    return None if best is None else _result(problem, _minimise(problem, best, threshold))
+
+
+def _problem(
+    points: AnyArray,
+    pixels: AnyArray,
+    scores: AnyArray,
+    surface: SurfaceCloud,
+    camera: Camera,
+    threshold: float,
+) -> _Correspondences:
+    rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
+    usable: AnyArray = np.isfinite(rays.sum(axis=1))
+    weight = np.concatenate([CORNER_WEIGHT * np.repeat(np.asarray(scores, np.float64), 8), surface.weights])
+    return _Correspondences(
+        np.concatenate([np.tile(np.asarray(points, np.float64), (len(pixels), 1)), surface.points]),
+        np.where(usable[:, None], rays, 0.0),
+        weight * usable,
+        np.array([camera.matrix[0, 0], camera.matrix[1, 1]]),
+        float(threshold),
+    )
+
+
+def _starts(first: Optional[PnpResult], problem: _Correspondences, count: int) -> Iterator[Pose]:
+    """The pose of the corners, and that of all surface points."""
+    if first is not None:
+        yield first.cam_from_obj.rotation, first.cam_from_obj.translation
+    used = np.flatnonzero(problem.weight[-count:] > 0) + len(problem.weight) - count
+    if len(used) >= LEAST_POINTS:
+        pose = minimal_pose(problem.points[used], problem.rays[used])
+        if pose is not None:
+            yield pose
+
+
+def _minimise(problem: _Correspondences, pose: Pose, scale: float) -> Pose:
+    residual = problem.residuals(pose)
+    if residual is None:
+        return pose
+    damping = 1e-4
+    weight, cost = problem.robust(residual, scale)
+    for _ in range(MAX_STEPS):
+        step = _step(problem, pose, residual, weight, damping)
+        if step is None:
+            break
+        turn: FloatArray = np.asarray(cv2.Rodrigues(step[:3])[0], np.float64)
+        tried = (turn @ pose[0], pose[1] + step[3:])
+        tried_residual = problem.residuals(tried)
+        tried_weight, tried_cost = (weight, np.inf) if tried_residual is None else problem.robust(tried_residual, scale)
+        if tried_residual is None or tried_cost > cost:
+            damping *= 30.0
+            if damping > 1e3:
+                break
+            continue
+        done = cost - tried_cost < 1e-4 * cost
+        pose, residual, weight, cost = tried, tried_residual, tried_weight, tried_cost
+        damping *= 0.1
+        if done:
+            break
+    return pose
+
+
+def _step(
+    problem: _Correspondences, pose: Pose, residual: FloatArray, weight: FloatArray, damping: float
+) -> Optional[FloatArray]:
+    """Step (6,) = rotation vector, translation."""
+    jacobian = corner_jacobian(problem.points, *pose, problem.focal).reshape(-1, 6)
+    weighted = jacobian * np.repeat(weight, 2)[:, None]
+    hessian = np.asarray(weighted.T @ jacobian, np.float64)
+    hessian.flat[::7] *= 1.0 + damping
+    try:
+        out: FloatArray = np.asarray(np.linalg.solve(hessian, -(residual.reshape(-1) @ weighted)), np.float64)
+    except np.linalg.LinAlgError:
+        return None
+    return out if np.isfinite(out).all() else None
+
+
+def _result(problem: _Correspondences, pose: Pose) -> Optional[PnpResult]:
+    residual = problem.residuals(pose)
+    if residual is None or pose[1][2] <= 0:
+        return None
+    squared = np.einsum('md,md->m', residual, residual)
+    inliers = (squared < problem.threshold**2) & (problem.weight > 0)
+    if inliers.sum() < MIN_CORNERS:
+        return None
+    return PnpResult(RigidTransform(*pose), inliers, float(np.sqrt(squared[inliers].mean())))
