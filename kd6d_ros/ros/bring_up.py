@@ -46,13 +46,13 @@ def _wait_until_known(node: Any, client: Any, target: str, timeout_s: float) -> 
     """
     import rclpy
 
+    asked = []
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
-        future = client.call_async(GetState.Request())
-        rclpy.spin_until_future_complete(node, future, timeout_sec=min(ASK_AGAIN_S, timeout_s))
-        if future.done():
+        asked.append(client.call_async(GetState.Request()))
+        rclpy.spin_until_future_complete(node, asked[-1], timeout_sec=min(ASK_AGAIN_S, timeout_s))
+        if any(future.done() for future in asked):
             return
-        client.remove_pending_request(future)
     raise ConfigError(f'{target}: did not answer within {timeout_s:g} s; see its log')
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kd6d_ros.types import ImageArray
 
 DECODERS = ('auto', 'cv_bridge', 'numpy')
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 CHILD = """
 import numpy as np
 from cv_bridge import CvBridge

@@ -1,8 +1,9 @@
 """The real node with an estimator that needs no network: run as a process of its own by the tests.
 
-The bundle parameter chooses the behaviour: 'fake' or 'fake:delay=0.2', 'fake:fail' (configure fails),
-'fake:crash' (estimate raises), 'fake:nothing' (sees nothing), 'fake:covariance', 'fake:mesh', 'fake:blind'
-(cannot search). 'scene' is the real PoseEstimator around the package's FakeEngine, for 640x480 coordinate images.
+The bundle parameter chooses the behaviour: 'fake', 'fake:fail' (configure fails), 'fake:crash' (estimate raises),
+'fake:nothing' (sees nothing), 'fake:covariance', 'fake:mesh', 'fake:blind' (cannot search), 'fake:hold=FILE' and
+'fake:hold_load=FILE' (an image, or configure, takes as long as FILE exists; FILE.inside appears when it has begun).
+'scene' is the real PoseEstimator around the package's FakeEngine, for 640x480 coordinate images.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +35,14 @@ def model(name: str, obj_id: int, mesh: bool) -> ObjectModel:
     return ObjectModel(name, obj_id, 0.13, CORNERS, mesh=shape)
 
 
+def hold(path: str | None) -> None:
+    """As long as the test wants it."""
+    if path:
+        Path(path + '.inside').touch()
+        while Path(path).exists():
+            time.sleep(0.005)
+
+
 class FakeEstimator:
     """Sees every wanted object once, at POSE, in every image."""
 
@@ -46,7 +56,7 @@ class FakeEstimator:
         self.resets += 1
 
     def estimate(self, image, camera, stamp, detections=None):
-        time.sleep(float(self.options.get('delay', 0)))
+        hold(self.options.get('hold'))
         if 'crash' in self.options:
             raise ZeroDivisionError('on purpose')
         names = self.names if detections is None else [item.object_name for item in detections]
@@ -81,6 +91,7 @@ def factory(values, settings):
         return scene(settings)
     if kind != 'fake' or 'fail' in options:
         raise BundleError(f'{values["bundle"]}: no such bundle')
+    hold(options.get('hold_load'))
     names = list(settings.objects or options.get('objects', 'mug').split('+'))
     check_names(names)
     models = {name: model(name, index + 1, 'mesh' in options) for index, name in enumerate(names)}

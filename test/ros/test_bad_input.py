@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 
+from kd6d_ros.ros.diagnostics import LOG_PERIOD_S
+
 pytestmark = pytest.mark.ros
 NAN = float('nan')
 
@@ -38,11 +40,7 @@ def stamp(seconds):
     return change
 
 
-CASES = {
-    'no data': (with_image(data=array.array('B')), 'image data are 0 bytes but 64x48 px'),
-    'wrong step': (with_image(step=100), 'image step is 100 bytes but a row of 64 px rgb8 takes 192'),
-    'unknown encoding': (with_image(encoding='32FC1'), "image encoding '32FC1' is not known"),
-    'huge size': (with_image(width=60000, height=60000), 'image claims 60000x60000 = 3600.0 megapixels'),
+BAD_INFO = {
     'zero K': (with_info(k=np.zeros(9)), 'K in CameraInfo has focal lengths 0, 0 px'),
     'NaN K': (with_info(k=np.full(9, NAN)), 'K in CameraInfo contains NaN'),
     'other size': (with_info(width=1280, height=720), 'CameraInfo is for 1280x720 px but the image has 64x48'),
@@ -51,9 +49,38 @@ CASES = {
     'other frame': (info_frame, "CameraInfo has frame_id 'elsewhere' but the image has 'camera_optical_frame'"),
     'unknown model': (with_info(distortion_model='ftheta'), "unknown distortion model 'ftheta': use one of"),
     'few coefficients': (with_info(d=[0.1, 0.2]), "distortion model 'plumb_bob' takes 4 or 5 coefficients, got 2"),
+}
+BAD_IMAGE = {
+    'no data': (with_image(data=array.array('B')), 'image data are 0 bytes but 64x48 px'),
+    'wrong step': (with_image(step=100), 'image step is 100 bytes but a row of 64 px rgb8 takes 192'),
+    'unknown encoding': (with_image(encoding='32FC1'), "image encoding '32FC1' is not known"),
+    'huge size': (with_image(width=60000, height=60000), 'image claims 60000x60000 = 3600.0 megapixels'),
     'empty frame': (frame(''), 'image frame_id is empty: set the frame of the camera driver'),
     'zero stamp': (stamp(0), 'image stamp is zero: the camera driver'),
 }
+CASES = {**BAD_INFO, **BAD_IMAGE}
+
+
+def send_cases(peer, cases):
+    """Round and round until each has its message in /diagnostics, three times at least; then wait until all is done.
+
+    A slow node takes an image together with the CameraInfo of the next one, so no good image and good CameraInfo may
+    come close to each other: hence the two groups.
+    """
+    rounds, end = 0, time.monotonic() + 60
+    while rounds < 3 or not all(text in peer.texts() for _, text in cases.values()):
+        assert time.monotonic() < end, [text for _, text in cases.values() if text not in peer.texts()]
+        for change, _ in cases.values():
+            image, info = peer.make_image(), peer.make_info()
+            change(image, info)
+            peer.info.publish(info)
+            peer.spin(0.03)
+            peer.image.publish(image)
+            peer.spin(0.03)
+        rounds += 1
+    texts = peer.texts()
+    peer.settle()
+    return texts
 
 
 @pytest.fixture(scope='module')
@@ -61,22 +88,11 @@ def outcome(node, peer):
     """All cases sent through one active node, each three times; then a good image."""
     peer.reconfigure(bundle='fake', image_transport='raw', image_rectified=False, use_detections=False)
     peer.send_until_detections()
-    peer.spin(0.3)
-    for messages in peer.got.values():
-        messages.clear()
-    for change, _ in CASES.values():
-        for _ in range(3):
-            image, info = peer.make_image(), peer.make_info()
-            change(image, info)
-            peer.info.publish(info)
-            peer.spin(0.03)
-            peer.image.publish(image)
-            peer.spin(0.03)
-    wanted = [text for _, text in CASES.values()]
-    end = time.monotonic() + 4
-    while time.monotonic() < end and not all(text in peer.texts() for text in wanted):
-        peer.spin(0.1)
-    found = {'texts': peer.texts(), 'log': node.text()}
+    peer.settle()
+    peer.forget()
+    started = time.monotonic()
+    texts = [send_cases(peer, BAD_INFO), send_cases(peer, BAD_IMAGE)]
+    found = {'texts': '\n'.join(texts), 'log': node.text(), 'seconds': time.monotonic() - started}
     found.update({key: copy.copy(peer.got[key]) for key in ('detections', 'pose', 'tf')})
     found['after'] = peer.send_until_detections()
     found['alive'] = node.process.poll() is None
@@ -87,7 +103,8 @@ def outcome(node, peer):
 def test_each_case_has_one_clear_message(outcome, name):
     text = CASES[name][1]
     assert text in outcome['texts'], f'{name} is not in /diagnostics'
-    assert 1 <= outcome['log'].count(text) <= 3, f'{name} is not in the log once or is not throttled'
+    most = 1 + outcome['seconds'] // LOG_PERIOD_S
+    assert 1 <= outcome['log'].count(text) <= most, f'{name} is not in the log once or is not throttled'
 
 
 def test_no_pose_came_out_of_them_and_the_node_lives(outcome):
@@ -99,32 +116,29 @@ def test_no_pose_came_out_of_them_and_the_node_lives(outcome):
 
 
 def test_short_data_is_an_error_that_goes_away(outcome, peer):
-    for _ in range(3):
+    def short():
         image = peer.make_image()
         image.data = array.array('B', bytes(9000))
-        peer.send(image)
-        peer.spin(0.05)
+        return image
+
     text = 'image data are 9000 bytes but 64x48 px rgb8 with step 192 take 9216'
-    peer.wait(lambda: text in peer.texts(), text)
-    assert peer.status('input').level == b'\x02'
-    end = time.monotonic() + 8
-    while peer.status('input').level == b'\x02':
-        assert time.monotonic() < end, 'the error stays'
-        peer.send(peer.make_image())
-        peer.spin(0.1)
+    peer.send_until(lambda: text in peer.texts() and peer.status('input').level == b'\x02', text, short)
+    peer.send_until(lambda: peer.status('input').level == b'\x00', 'the error goes away')
 
 
 def test_rectified_with_p_zero(peer):
     peer.reconfigure(bundle='fake', image_rectified=True)
     peer.send_until_detections()
-    peer.spin(0.2)
+    peer.settle()
     peer.got['detections'].clear()
-    for _ in range(3):
+
+    def info():
         info = peer.make_info()
         info.p = np.zeros(12)
-        peer.send(peer.make_image(), info)
-        peer.spin(0.05)
-    peer.wait(lambda: 'image_rectified is true but P in CameraInfo is zero' in peer.texts(), 'the message')
+        return info
+
+    text = 'image_rectified is true but P in CameraInfo is zero'
+    peer.send_until(lambda: text in peer.texts(), text, info=info)
     assert peer.got['detections'] == []
     peer.reconfigure(image_rectified=False)
 
@@ -133,36 +147,35 @@ def test_a_repeated_stamp_is_processed_once(peer):
     peer.reconfigure(bundle='fake')
     peer.send_until_detections()
     # More than one image may have been sent until the first answer came.
-    peer.spin(0.5)
+    peer.settle()
     last = peer.got['detections'][-1].header.stamp
-    for messages in peer.got.values():
-        messages.clear()
-    for _ in range(4):
-        peer.send(peer.make_image(last))
-        peer.spin(0.05)
-    peer.wait(lambda: 'is repeated: image skipped' in peer.texts(), 'the message')
+    peer.forget()
+    peer.send_until(lambda: 'is repeated: image skipped' in peer.texts(), 'the message', lambda: peer.make_image(last))
+    peer.settle()
     assert peer.got['tf'] == []
     assert peer.got['detections'] == []
 
 
 def test_a_stamp_slightly_back_is_refused_and_a_bag_that_starts_over_is_followed(node, peer):
     peer.reconfigure(bundle='fake')
-    last = peer.send_until_detections().header.stamp
-    peer.spin(0.3)
-    for messages in peer.got.values():
-        messages.clear()
-    now = peer._stamp
-    for _ in range(3):
-        peer.send(peer.make_image(peer.stamp(now - 500_000_000)))
-        peer.spin(0.05)
-    peer.wait(lambda: 'image stamp goes back by 0.' in peer.texts(), 'the message')
+    peer.send_until_detections()
+    peer.settle()
+    last = peer.got['detections'][-1].header.stamp
+    now = last.sec * 10**9 + last.nanosec
+    peer.forget()
+    peer.send_until(
+        lambda: 'image stamp goes back by 0.500 s' in peer.texts(),
+        'the message',
+        lambda: peer.make_image(peer.stamp(now - 500_000_000)),
+    )
+    peer.settle()
     assert peer.got['detections'] == []
     peer._stamp = now - 60 * 10**9
     again = peer.send_until_detections().header.stamp
     assert again.sec < last.sec - 50
     peer.wait(lambda: 'tracking reset' in peer.texts(), 'the note')
     assert 'time went back by' in node.text()
-    peer._stamp = now + 10**9
+    peer._stamp = now + 10 * 10**9
 
 
 def test_truncated_and_lying_jpegs(peer):
@@ -173,17 +186,16 @@ def test_truncated_and_lying_jpegs(peer):
     data = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))[1].tobytes()
     place = data.index(b'\xff\xc0') + 5
     huge = data[:place] + (10000).to_bytes(2, 'big') * 2 + data[place + 4 :]
-    for broken in (data[: len(data) // 2], huge, b'no image at all'):
-        for _ in range(3):
-            image = CompressedImage(format='jpeg', data=array.array('B', broken), header=peer.make_image().header)
-            peer.send(image)
-            peer.spin(0.05)
-    for text in (
-        'JPEG is truncated: ',
-        'image claims 10000x10000 = 100.0 megapixels, more than the limit',
-        'compressed image is neither JPEG nor PNG',
+    for broken, text in (
+        (data[: len(data) // 2], 'JPEG is truncated: '),
+        (huge, 'image claims 10000x10000 = 100.0 megapixels, more than the limit'),
+        (b'no image at all', 'compressed image is neither JPEG nor PNG'),
     ):
-        peer.wait(lambda text=text: text in peer.texts(), text)
+
+        def make(broken=broken):
+            return CompressedImage(format='jpeg', data=array.array('B', broken), header=peer.make_image().header)
+
+        peer.send_until(lambda text=text: text in peer.texts(), text, make)
     assert peer.got['detections'] == []
     peer.reconfigure(bundle='fake', image_transport='raw')
 
@@ -197,7 +209,8 @@ def test_without_camera_info_and_without_images(start, new_peer):
     assert peer.change('configure', 'activate') == [True, True]
     peer.wait(lambda: 'no image for' in peer.texts(), 'the missing image')
     peer.wait(lambda: 'nobody publishes /nowhere: remap camera_info' in peer.texts(), 'the missing CameraInfo')
-    assert 'publisher(s) but nothing arrives: check that they run' in peer.texts()
+    text = 'publisher(s) but nothing arrives: check that they run'
+    peer.wait(lambda: text in peer.texts(), text)
     for _ in range(5):
         peer.image.publish(peer.make_image())
         peer.spin(0.05)
@@ -237,7 +250,7 @@ def test_a_parameter_file_that_is_not_yaml_ends_in_one_line(start, tmp_path):
     path = tmp_path / 'params.yaml'
     path.write_text('/**:\n  ros__parameters: [\n')
     process = start('--params-file', str(path))
-    assert process.process.wait(20) == 2
+    assert process.process.wait(60) == 2
     assert 'pose_estimator: cannot start:' in process.text()
     assert 'Traceback' not in process.text()
 
@@ -269,6 +282,33 @@ def test_a_qos_override_that_makes_no_sense_refuses_activate(start, new_peer):
     assert peer.change('configure', 'activate') == [True, False]
     peer.wait(lambda: 'activate failed: cannot open topic /q/image: ' in peer.texts(), 'the topic')
     assert peer.state() == 'inactive'
+
+
+def test_a_qos_override_that_means_no_topic_names_the_nearest_one(start, new_peer):
+    start(
+        *('-r', '__node:=over', '-r', 'image:=/o/image', '-p', 'bundle:=fake'),
+        *('-p', 'qos_overrides./o/image.subscription.reliability:=reliable'),
+        *('-p', 'qos_overrides./over/poses_cov/mug.publisher.depth:=5'),
+        *('-p', 'qos_overrides./o/image.subscription.reliabilty:=reliable'),
+        *('-p', 'qos_overrides./over/detection.publisher.depth:=5'),
+        *('-p', 'qos_overrides.image.subscription.depth:=5'),
+    )
+    peer = new_peer('/over')
+    assert peer.change('configure') == [True]
+    values = peer.values('node')
+    told = sorted(text for key, text in values.items() if key.startswith('problem'))
+    assert [text.split()[1] for text in told] == [
+        'qos_overrides./o/image.subscription.reliabilty',
+        'qos_overrides./over/detection.publisher.depth',
+        'qos_overrides.image.subscription.depth',
+    ]
+    assert [text.split('did you mean ')[1] for text in told] == [
+        'qos_overrides./o/image.subscription.reliability?',
+        'qos_overrides./over/detections.publisher.depth?',
+        'qos_overrides./o/image.subscription.depth?',
+    ]
+    assert peer.change('cleanup') == [True]
+    assert not [key for key in peer.values('node') if key.startswith('problem')]
 
 
 def test_a_qos_override_is_about_its_own_topic_only(start, new_peer):

@@ -23,16 +23,16 @@ def skip_when_busy():
 
 
 @pytest.fixture(scope='module')
-def run(start, new_peer):
+def run(module_start, module_peer):
     """45 images of 0.9 MB at 30 Hz to a node of its own; what came back."""
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo, Image
 
-    process = start(
+    process = module_start(
         *('-r', '__node:=frames', '-r', 'image:=/camera/image', '-r', 'camera_info:=/camera/info'),
         *('-p', 'bundle:=scene', '-p', 'search_period_s:=3600.0'),
     )
-    peer = new_peer('/frames')
+    peer = module_peer('/frames')
     assert peer.change('configure', 'activate') == [True, True]
     peer.listen('timing', DiagnosticArray, '/frames/timing')
     peer.wait(lambda: peer.image.get_subscription_count() and peer.info.get_subscription_count(), 'subscriptions')
@@ -49,21 +49,20 @@ def run(start, new_peer):
         peer.image.publish(image)
         sent.append(image.header.stamp)
 
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not (peer.got['detections'] and peer.got['timing']):
         assert time.monotonic() < end, 'nothing was processed'
         send()
         peer.spin(0.1)
-    peer.spin(0.3)
-    for messages in peer.got.values():
-        messages.clear()
+    peer.settle()
+    peer.forget()
     sent.clear()
     due = time.monotonic()
     for _ in range(FRAMES):
         send()
         due += 1 / 30
         peer.spin(max(0.001, due - time.monotonic()))
-    peer.spin(0.5)
+    peer.settle()
     return peer, sent, process
 
 
@@ -72,7 +71,7 @@ def test_frames_arrive_and_each_gets_one_answer(run):
     stamps = [(item.header.stamp.sec, item.header.stamp.nanosec) for item in peer.got['detections']]
     assert len(stamps) == len(set(stamps))
     assert set(stamps) <= {(item.sec, item.nanosec) for item in sent}
-    assert len(stamps) >= 5
+    assert stamps
     skip_when_busy()
     assert len(stamps) >= FRAMES // 4, 'the shared-memory profile should let most through, also on a busy machine'
 

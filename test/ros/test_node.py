@@ -1,7 +1,6 @@
 """The node over DDS: states, outputs, parameters, the newest image. One process serves all of it."""
 
 import array
-import time
 
 import numpy as np
 import pytest
@@ -31,10 +30,7 @@ def test_a_failed_configure_says_why_and_can_be_tried_again(node, peer):
 def test_a_misspelt_override_is_reported_and_a_whole_number_accepted(node, peer):
     peer.wait(lambda: 'parameter min_scor is not known' in peer.texts(), 'the typo in /diagnostics')
     assert 'did you mean min_score?' in node.text()
-    from rcl_interfaces.srv import GetParameters
-
-    response = peer.call(GetParameters, 'get_parameters', GetParameters.Request(names=['min_distance']))
-    assert response.values[0].double_value == 1.0
+    assert peer.get('min_distance').double_value == 1.0
 
 
 def test_an_object_name_that_ros_does_not_allow(peer):
@@ -47,10 +43,16 @@ def test_an_object_name_that_ros_does_not_allow(peer):
 
 def test_outputs_carry_the_header_of_the_image_and_the_pose(peer):
     peer.reconfigure(bundle='fake')
-    detections = peer.send_until_detections()
+
+    def answered():
+        stamps = {item.header.stamp.nanosec for item in peer.got['pose']}
+        stamps &= {item.transforms[0].header.stamp.nanosec for item in peer.got['tf']}
+        return [item for item in peer.got['detections'] if item.header.stamp.nanosec in stamps]
+
+    peer.send_until(answered, 'detections, pose and TF of one image')
+    peer.settle()
+    detections = answered()[0]
     header = detections.header
-    peer.wait(lambda: peer.got['pose'] and peer.got['tf'], 'pose and TF')
-    peer.spin(0.2)
     assert header.frame_id == 'camera_optical_frame'
     (detection,) = detections.detections
     assert detection.header == header
@@ -99,12 +101,10 @@ def test_every_object_has_its_topic_and_one_tf_message_serves_all(peer):
 def test_nothing_seen_is_an_empty_list_and_no_pose(peer):
     peer.reconfigure(bundle='fake:nothing')
     assert peer.send_until_detections().detections == []
-    peer.spin(0.2)
+    peer.settle()
     assert peer.got['pose'] == []
     assert peer.got['tf'] == []
-    peer.got['diagnostics'].clear()
-    peer.wait(lambda: peer.status('estimation'), 'diagnostics')
-    values = {item.key: item.value for item in peer.status('estimation').values}
+    values = peer.values('estimation')
     assert int(values['rejected: inliers']) >= 1
     assert values['poses published'] == '0'
 
@@ -118,10 +118,7 @@ def test_covariance_only_where_there_is_one(peer):
     assert topic not in dict(peer.node.get_topic_names_and_types())
     peer.listen('covariance', PoseWithCovarianceStamped, topic)
     peer.reconfigure(bundle='fake:covariance')
-    end = time.monotonic() + 8
-    while not peer.got['covariance']:
-        assert time.monotonic() < end
-        peer.send_until_detections()
+    peer.send_until(lambda: peer.got['covariance'], 'a covariance')
     matrix = np.reshape(peer.got['covariance'][0].pose.covariance, (6, 6))
     np.testing.assert_array_equal(matrix, np.diag(np.arange(1.0, 7.0)))
 
@@ -138,10 +135,7 @@ def test_overlay_markers_and_timing_only_when_someone_listens(peer):
         peer.listen('markers', MarkerArray, base + 'markers'),
         peer.listen('timing', DiagnosticArray, base + 'timing'),
     ]
-    end = time.monotonic() + 8
-    while not all(peer.got[key] for key in ('overlay', 'markers', 'timing')):
-        assert time.monotonic() < end
-        peer.send_until_detections()
+    peer.send_until(lambda: all(peer.got[key] for key in ('overlay', 'markers', 'timing')), 'all three')
     overlay = peer.got['overlay'][0]
     assert (overlay.width, overlay.height, overlay.encoding, overlay.header.frame_id) == (
         *(64, 48, 'rgb8'),
@@ -155,10 +149,7 @@ def test_overlay_markers_and_timing_only_when_someone_listens(peer):
     assert {'image_decode_s', 'inference_s', 'publish_s', 'decoded_to_published_s', 'age_s'} <= set(stages)
     assert stages['inference_s'] == 0.001
     peer.reconfigure(bundle='fake')
-    end = time.monotonic() + 8
-    while not any(item.markers[0].type == Marker.CUBE for item in peer.got['markers']):
-        assert time.monotonic() < end
-        peer.send_until_detections()
+    peer.send_until(lambda: any(item.markers[0].type == Marker.CUBE for item in peer.got['markers']), 'a cube')
     peer.change('deactivate')
     peer.wait(lambda: peer.got['markers'][-1].markers[0].action == Marker.DELETEALL, 'the markers to go')
     for subscription in subscriptions:
@@ -177,10 +168,10 @@ def test_parameters_change_while_running_within_their_range(peer):
     assert not accepted
     assert 'min_distance' in reason
     peer.set(publish_tf=False)
-    peer.spin(0.3)
+    peer.settle()
     peer.got['tf'].clear()
     peer.send_until_detections()
-    peer.spin(0.1)
+    peer.settle()
     assert peer.got['tf'] == []
     assert peer.set(publish_tf=True, min_score=0.2) == [(True, ''), (True, '')]
 
@@ -189,7 +180,7 @@ def test_parameters_describe_themselves(peer):
     from rcl_interfaces.srv import DescribeParameters
 
     names = ['max_distance', 'image_transport', 'threads']
-    response = peer.call(DescribeParameters, 'describe_parameters', DescribeParameters.Request(names=names))
+    response = peer.ask('describe_parameters', DescribeParameters.Request(names=names))
     distance, transport, threads = response.descriptors
     assert distance.floating_point_range[0].to_value == 1000.0
     assert 'Can change at any time' in distance.description
@@ -197,39 +188,110 @@ def test_parameters_describe_themselves(peer):
     assert threads.integer_range[0].to_value == 256
 
 
-def test_the_newest_image_wins_and_services_answer_during_inference(peer):
-    from rcl_interfaces.srv import GetParameters
+@pytest.fixture
+def gate(tmp_path):
+    """A file; as long as it exists, the fake node is held where its bundle parameter says so."""
+    path = tmp_path / 'gate'
+    path.touch()
+    yield path
+    path.unlink(missing_ok=True)
 
-    peer.reconfigure(bundle='fake:delay=0.6')
-    peer.send_until_detections()
-    peer.spin(1.5)
-    peer.got['detections'].clear()
+
+def inside(gate):
+    return gate.with_name('gate.inside').exists()
+
+
+def test_services_answer_while_configure_runs(peer, gate):
+    # Once before: opening a topic for the first time sets parameters, too.
+    peer.reconfigure(bundle='fake')
+    peer.release()
+    assert peer.set(bundle=f'fake:hold_load={gate}') == [(True, '')]
+    configuring = peer.begin('configure')
+    peer.wait(lambda: inside(gate), 'the load')
+    assert peer.state() == 'configuring'
+    assert peer.get('bundle').string_value == f'fake:hold_load={gate}'
+    ((accepted, reason),) = peer.set(bundle='fake')
+    assert not accepted
+    assert reason == 'parameter bundle takes effect at configure: clean up the node first'
+    assert peer.set(min_score=0.95) == [(True, '')]
+    assert peer.change('configure') == [False]
+    assert not configuring.done()
+    gate.unlink()
+    assert peer.finish(configuring)
+    assert peer.change('activate') == [True]
+    assert peer.send_until_detections().detections[0].results[0].hypothesis.score == 0.95
+    assert peer.set(min_score=0.2) == [(True, '')]
+
+
+def test_the_newest_image_wins_and_services_answer_during_inference(peer, gate):
+    peer.reconfigure(bundle=f'fake:hold={gate}')
     stamps = []
-    slowest = 0.0
-    for _ in range(6):
+
+    def image():
         image = peer.make_image()
         stamps.append(image.header.stamp)
-        peer.send(image)
-        started = time.monotonic()
-        peer.call(GetParameters, 'get_parameters', GetParameters.Request(names=['bundle']))
-        slowest = max(slowest, time.monotonic() - started)
-    assert slowest < 0.4
-    peer.wait(lambda: len(peer.got['detections']) >= 2, 'two results')
-    peer.spin(0.8)
-    seen = [item.header.stamp for item in peer.got['detections']]
-    assert seen[-1] == stamps[-1]
-    assert len(seen) <= 3
-    peer.got['diagnostics'].clear()
-    peer.wait(lambda: peer.status('input'), 'diagnostics')
-    values = {item.key: item.value for item in peer.status('input').values}
-    assert int(values['images replaced by a newer one']) >= 3
+        return image
+
+    def replaced():
+        return int(peer.values('input')['images replaced by a newer one'])
+
+    peer.send_until(lambda: inside(gate), 'an image in work', image)
+
+    def burst():
+        for _ in range(3):
+            peer.send(image())
+            peer.spin(0.05)
+
+    peer.repeat(burst, lambda: replaced() >= 3, 'images were replaced')
+    peer.settle(waiting=2)
+    assert peer.get('bundle').string_value == f'fake:hold={gate}'
+    assert peer.got['detections'] == []
+    count = replaced()
+    gate.unlink()
+    peer.settle()
+    assert len(peer.got['detections']) == 2
+    # Those that were replaced and the one in work came before it.
+    assert stamps.index(peer.got['detections'][1].header.stamp) > count
 
 
-def test_deactivate_waits_for_the_image_in_work_and_then_nothing_comes(peer):
-    peer.reconfigure(bundle='fake:delay=0.5')
-    peer.send_until_detections()
-    peer.send(peer.make_image())
+def test_every_image_that_arrives_is_counted(peer):
+    peer.reconfigure(bundle='fake')
     assert peer.change('deactivate') == [True]
+    activating = peer.begin('activate')
+    while not activating.done():
+        peer.image.publish(peer.make_image())
+        peer.spin(0.002)
+
+    def count(name):
+        return int(peer.values('input')[f'images {name}'])
+
+    def burst():
+        for _ in range(3):
+            peer.image.publish(peer.make_image())
+            peer.spin(0.05)
+
+    # Without CameraInfo only the newest one waits for it.
+    peer.repeat(burst, lambda: count('replaced by a newer one'), 'images were replaced')
+    peer.send_until_detections()
+    peer.repeat(lambda: peer.send(peer.make_image(peer.stamp(0))), lambda: count('refused'), 'images were refused')
+    peer.settle()
+    values = peer.values('input')
+    arrived, replaced, refused = (
+        int(values[f'images {name}']) for name in ('arrived', 'replaced by a newer one', 'refused')
+    )
+    processed = int(next(item.value for item in peer.status('estimation').values if item.key == 'images processed'))
+    assert processed >= 1
+    assert arrived == replaced + refused + processed
+
+
+def test_deactivate_waits_for_the_image_in_work_and_then_nothing_comes(peer, gate):
+    peer.reconfigure(bundle=f'fake:hold={gate}')
+    peer.send_until(lambda: inside(gate), 'an image in work')
+    deactivating = peer.begin('deactivate')
+    peer.spin(0.5)
+    assert not deactivating.done()
+    gate.unlink()
+    assert peer.finish(deactivating)
     peer.spin(0.2)
     peer.got['detections'].clear()
     for _ in range(5):
@@ -242,10 +304,7 @@ def test_deactivate_waits_for_the_image_in_work_and_then_nothing_comes(peer):
 
 def test_a_fault_in_the_estimator_is_reported_and_survived(node, peer):
     peer.reconfigure(bundle='fake:crash')
-    for _ in range(3):
-        peer.send(peer.make_image())
-        peer.spin(0.1)
-    peer.wait(lambda: 'ZeroDivisionError: on purpose' in peer.texts(), 'the fault in /diagnostics')
+    peer.send_until(lambda: 'ZeroDivisionError: on purpose' in peer.texts(), 'the fault in /diagnostics')
     assert peer.got['detections'] == []
     peer.reconfigure(bundle='fake')
     peer.send_until_detections()
@@ -289,14 +348,14 @@ def test_detections_of_the_same_stamp_are_used(peer):
     assert [item.id for item in peer.send_until_detections(image_after_boxes).detections] == ['can_0']
     text = "detections_in: class 'unknown' is not known and is ignored: the detector must call an object 1, 2, can, mug"
     peer.wait(lambda: text in peer.texts(), text)
+    peer.settle(peer.values('input')['images waiting'])
     image = peer.make_image()
-    peer.got['detections'].clear()
-    peer.send(image)
-    peer.spin(0.3)
-    assert peer.got['detections'] == []
     boxes.header = image.header
-    publisher.publish(boxes)
-    peer.wait(lambda: peer.got['detections'], 'the image that waited')
+    before = peer.values('input')['images waiting']
+    peer.got['detections'].clear()
+    peer.repeat(lambda: peer.send(image), lambda: peer.values('input')['images waiting'] != before, 'it waits')
+    assert peer.got['detections'] == []
+    peer.repeat(lambda: (publisher.publish(boxes), peer.spin(0.3)), lambda: peer.got['detections'], 'its answer')
     assert peer.got['detections'][0].header == image.header
     peer.reconfigure(bundle='fake', use_detections=False)
     peer.node.destroy_publisher(publisher)
