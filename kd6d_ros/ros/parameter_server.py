@@ -37,7 +37,7 @@ class ParameterServer:
         register = getattr(node, 'add_post_set_parameters_callback', None)
         self._has_post = register is not None
         if register is not None:
-            register(lambda _parameters: self._changed(self.values()))
+            register(self._apply)
 
     def values(self) -> Dict[str, Any]:
         """Current values by name."""
@@ -60,6 +60,11 @@ class ParameterServer:
             except Kd6dError as error:
                 self.problems[spec.name] = str(error)
         self._node.declare_parameter(spec.name, value, _descriptor(spec), ignore_override=True)
+
+    def _apply(self, _parameters: Sequence[Any]) -> None:
+        # rclpy also comes here when a topic is opened, since that declares its qos_overrides.
+        with self._node.parameter_lock:
+            self._changed(self.values())
 
     def _check(self, parameters: Sequence[Any]) -> SetParametersResult:
         """Accept or refuse a change, with the reason."""
