@@ -1,6 +1,6 @@
 import pytest
 
-from kd6d_ros.ros.diagnostics import ERROR, HOLD_S, LOG_PERIOD_S, OK, WARN, Problems, Statistics
+from kd6d_ros.ros.diagnostics import ERROR, HOLD_S, LOG_PERIOD_S, MOST_KINDS, OK, WARN, Problems, Statistics
 
 
 class Clock:
@@ -35,6 +35,19 @@ def test_lasting_problems_stand_until_cleared_and_the_worst_comes_first():
     assert [item.text for item in problems.active('node')] == ['broken', 'odd']
     problems.clear('b')
     assert [item.text for item in problems.active('node')] == ['odd']
+
+
+def test_problems_with_ever_new_words_do_not_pile_up():
+    clock = Clock()
+    problems = Problems(clock)
+    problems.report('state', 'input', ERROR, 'stays', lasting=True)
+    for number in range(10 * MOST_KINDS):
+        clock.now += 0.001
+        problems.report(f'kind {number}', 'input', ERROR, f'text {number}')
+    texts = [item.text for item in problems.active('input')]
+    assert len(problems._problems) == len(texts) == MOST_KINDS + 1
+    assert texts[0] == f'text {10 * MOST_KINDS - 1}'
+    assert texts[-1] == 'stays'
 
 
 def test_percentiles_are_nearest_rank_and_rates_count_intervals(monkeypatch):
