@@ -6,19 +6,28 @@ No torch here, so that a wrong recipe is refused before the first costly second.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any
 
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.spec import NetworkSpec
+from kd6d_ros.strict_yaml import from_mapping, parse_yaml, read_mapping
 
-T = TypeVar('T')
+__all__ = [
+    'AssignmentRecipe',
+    'AugmentationRecipe',
+    'DataRecipe',
+    'InputRecipe',
+    'LossRecipe',
+    'OptimiserRecipe',
+    'Recipe',
+    'SamplingRecipe',
+    'TrainRecipe',
+    'from_mapping',
+    'load_recipe',
+    'to_mapping',
+]
 
 
 @dataclass(frozen=True)
@@ -160,14 +169,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         ConfigError: unreadable YAML, unknown key (names the nearest right one), wrong type, value out of range.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except OSError as err:
-        raise ConfigError(f'{path}: cannot be read ({err.strerror})') from None
-    except yaml.YAMLError as err:
-        raise ConfigError(f'{path}: not valid YAML: {" ".join(str(err).split())}') from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f'{path}: expected a mapping of settings at the top, e.g. "name: demo"')
+    raw = read_mapping(path)
     for text in overrides or []:
         _apply_override(raw, text)
     recipe = from_mapping(Recipe, raw, str(path))
@@ -197,53 +199,7 @@ def _apply_override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f'override {text!r}: {name} is a value, not a group')
         node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f'override {text!r}: {value!r} is not a YAML value') from None
-
-
-def from_mapping(cls: type[T], raw: Any, where: str) -> T:
-    """Build the dataclass `cls` from a mapping, checking names and types; `where` leads each message."""
-    if not isinstance(raw, dict):
-        raise ConfigError(f'{where}: expected a mapping, got {type(raw).__name__}')
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in raw.items():
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, 1, 0.4)
-            hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(names)}'
-            raise ConfigError(f'{where}: unknown key {key!r}; {hint}')
-        values[key] = _convert(hints[key], value, f'{where}: {key}')
-    return cls(**values)
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return from_mapping(typing.cast(type[Any], kind), value, where)
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return _convert_tuple(typing.get_args(kind), value, where)
-    if origin in (types.UnionType, typing.Union):
-        inner = [k for k in typing.get_args(kind) if k is not type(None)]
-        return None if value is None else _convert(inner[0], value, where)
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-3 as text
-        except ValueError:
-            pass
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ConfigError(f'{where}: expected {kind.__name__}, got {value!r}')
-
-
-def _convert_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError(f'{where}: expected a list, got {value!r}')
-    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-        raise ConfigError(f'{where}: expected {len(kinds)} values, got {len(value)}')
-    return tuple(_convert(kinds[0], item, where) for item in value)
+    node[last] = parse_yaml(value, f'override {text!r}')
 
 
 def _check(recipe: Recipe, where: str) -> None:
@@ -269,12 +225,12 @@ def _check(recipe: Recipe, where: str) -> None:
         'train.validate_every': recipe.train.validate_every,
     }
     for name, value in positive.items():
-        if not value > 0:  # NaN too
+        if value <= 0:
             raise ConfigError(f'{where}: {name} must be positive, got {value}')
     if recipe.train.workers < 0 or recipe.seed < 0:
         raise ConfigError(f'{where}: train.workers and seed must not be negative')
-    if not 0 < recipe.sampling.window_scale[0] <= recipe.sampling.window_scale[1]:
-        raise ConfigError(f'{where}: sampling.window_scale needs two positive numbers, the smaller first')
+    if recipe.sampling.window_scale[0] <= 0:
+        raise ConfigError(f'{where}: sampling.window_scale = {list(recipe.sampling.window_scale)}: must be above 0')
     for name, value in dataclasses.asdict(recipe.augmentation).items():
         if not 0 <= value <= 1:
             raise ConfigError(f'{where}: augmentation.{name} must lie in [0, 1], got {value}')

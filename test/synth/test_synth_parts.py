@@ -64,7 +64,7 @@ def test_an_empty_recipe_is_the_default(tmp_path):
         ('scene: {mesh_faces: 12.5}', 'scene.mesh_faces must be a whole number'),
         ('scene: 3', 'scene must be a mapping'),
         ('scene: [', 'not valid YAML'),
-        ('size: [640, 480, 3]', 'size must be a list of 2 numbers'),
+        ('size: [640, 480, 3]', 'size must be a list of 2 whole numbers'),
         ('size: [0, 480]', 'size = [0, 480]: each side must be 16..8192 px'),
         ('jpeg_quality: 0', 'jpeg_quality = 0: expected 1 to 100'),
         ('scene: {distance_m: [0, 1]}', 'scene.distance_m = [0.0, 1.0]: must be above 0'),

@@ -38,21 +38,32 @@ def test_shipped_recipes_are_valid(path):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('data: {train: x}\nnetwork: {stridez: [16]}', "network: unknown key 'stridez'; did you mean 'strides'"),
-        ('data: {train: x}\ntrian: {steps: 3}', "unknown key 'trian'; did you mean 'train'"),
-        ('data: {train: x}\ntrain: {steps: many}', "steps: expected int, got 'many'"),
-        ('data: {train: x}\ntrain: {steps: true}', 'steps: expected int, got True'),
-        ('data: {train: x}\nsampling: {window_scale: [1]}', 'window_scale: expected 2 values'),
+        (
+            'data: {train: x}\nnetwork: {stridez: [16]}',
+            "unknown setting 'network.stridez'; did you mean 'network.strides'",
+        ),
+        ('data: {train: x}\ntrian: {steps: 3}', "unknown setting 'trian'; did you mean 'train'"),
+        ('data: {train: x}\ntrain: {steps: many}', "train.steps must be a whole number, got 'many'"),
+        ('data: {train: x}\ntrain: {steps: true}', 'train.steps must be a whole number, got True'),
+        ('data: {train: x}\nsampling: {window_scale: [1]}', 'sampling.window_scale must be a list of 2 numbers'),
         ('data: {train: x}\ninput: {crop_size: 100}', 'multiples of 16'),
         ('data: {train: x}\naugmentation: {blur: 2}', r'augmentation.blur must lie in \[0, 1\]'),
         ('data: {train: x}\ntrain: {validate_every: 0}', 'train.validate_every must be positive'),
-        ('data: {train: x}\noptimiser: {lr: .nan}', 'optimiser.lr must be positive'),
+        ('data: {train: x}\noptimiser: {lr: .nan}', 'optimiser.lr must be a number, got nan'),
         ('data: {train: x}\ntrain: {workers: -1}', 'must not be negative'),
-        ('data: {train: x}\nsampling: {window_scale: [2, 1]}', 'the smaller first'),
+        (
+            'data: {train: x}\nsampling: {window_scale: [2, 1]}',
+            'sampling.window_scale = .* the low end is above the high end',
+        ),
+        ('data: {train: x}\nsampling: {window_scale: [0, 1]}', 'sampling.window_scale = .*: must be above 0'),
+        ('data: {train: x, validation_fraction: 1.5}', 'data.validation_fraction = 1.5: a fraction lies in 0..1'),
+        ('data: {train: x}\nsteps: 5', "unknown setting 'steps'; did you mean 'train.steps'"),
+        ('data: {train: x}\nnetwork: {norm: none}', 'network.norm: .* is unknown; one of group, batch'),
         ('name: x', 'data.train is missing'),
+        ('', 'data.train is missing'),
         ('[1, 2', 'not valid YAML'),
-        ('- 1', 'expected a mapping'),
-        ('data: 5', 'data: expected a mapping, got int'),
+        ('- 1', 'the top level must be a mapping'),
+        ('data: 5', 'data must be a mapping of settings, got 5'),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
@@ -62,7 +73,7 @@ def test_mistakes_are_named(tmp_path, text, message):
     assert '\n' not in str(info.value)
 
 
-@pytest.mark.parametrize('override', ['steps', 'name.x=3', 'a=[1'])
+@pytest.mark.parametrize('override', ['steps', 'name.x=3', 'a=[1', 'name=2024-13-01'])
 def test_bad_overrides(tmp_path, override):
     with pytest.raises(ConfigError, match='override'):
         load_recipe(write(tmp_path, 'name: x\ndata: {train: x}'), [override])

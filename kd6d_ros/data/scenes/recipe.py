@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_type_hints
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from kd6d_ros.errors import ConfigError
+from kd6d_ros.strict_yaml import from_mapping, read_mapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,13 +107,7 @@ def load_recipe(path: Path | None) -> SynthRecipe:
     """
     if path is None:
         return SynthRecipe()
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8')) or {}
-    except OSError as error:
-        raise ConfigError(f'{path}: cannot be read ({error.strerror})') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path}: not valid YAML ({" ".join(str(error).split())})') from error
-    recipe: SynthRecipe = _build(SynthRecipe, content, str(path), '')
+    recipe = from_mapping(SynthRecipe, read_mapping(path), str(path))
     _check(recipe, str(path))
     return recipe
 
@@ -148,41 +138,3 @@ def _check(recipe: SynthRecipe, source: str) -> None:
         raise ConfigError(f'{source}: size = {list(recipe.size)}: each side must be 16..8192 px')
     if not 1 <= recipe.jpeg_quality <= 100:
         raise ConfigError(f'{source}: jpeg_quality = {recipe.jpeg_quality}: expected 1 to 100')
-
-
-def _build(cls: Any, content: Any, source: str, prefix: str) -> Any:
-    if not isinstance(content, dict):
-        raise ConfigError(f'{source}: {prefix.rstrip(".") or "the recipe"} must be a mapping of settings')
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    hints = get_type_hints(cls)
-    values = {}
-    for key, value in content.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise ConfigError(f"{source}: unknown setting '{prefix}{key}'; did you mean '{prefix}{near[0]}'?")
-        values[key] = _value(hints[key], value, source, prefix + key)
-    return cls(**values)
-
-
-def _value(hint: Any, value: Any, source: str, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, source, name + '.')
-    if hint in (int, float):
-        return _number(hint, value, source, name)
-    length = len(hint.__args__)
-    if not isinstance(value, (list, tuple)) or len(value) != length:
-        raise ConfigError(f'{source}: {name} must be a list of {length} numbers, got {value!r}')
-    numbers = tuple(_number(kind, x, source, name) for kind, x in zip(hint.__args__, value, strict=True))
-    if length == 2 and hint.__args__[0] is float and numbers[0] > numbers[1]:
-        raise ConfigError(f'{source}: {name} = {list(numbers)}: the low end is above the high end')
-    return numbers
-
-
-def _number(kind: Any, value: Any, source: str, name: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f'{source}: {name} must be a number, got {value!r}')
-    if kind is int and int(value) != value:
-        raise ConfigError(f'{source}: {name} must be a whole number, got {value!r}')
-    if name.endswith('probability') and not 0.0 <= value <= 1.0:
-        raise ConfigError(f'{source}: {name} = {value}: a probability lies in 0..1')
-    return kind(value)
