@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 K = (600.0, 0.0, 320.0, 0.0, 600.0, 240.0, 0.0, 0.0, 1.0)
 FRAME = 'camera_optical_frame'
-PATIENCE = 60.0
+PATIENCE = 120.0
 """[s] No test waits that long unless something hangs: a machine that runs tests may be slow and busy."""
 ASK_AGAIN_S = 2.0
 """A question that was not answered by then is asked again, see `Peer.ask`."""
