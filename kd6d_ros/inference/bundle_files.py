@@ -16,6 +16,7 @@ import numpy as np
 from kd6d_ros.errors import BundleError, MeshError
 from kd6d_ros.geometry.meshes import validate_mesh
 from kd6d_ros.inference.bundle_records import MANIFEST
+from kd6d_ros.inference.onnx_file import tensor_in_another_file
 from kd6d_ros.types import Mesh
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def check_files(bundle: Bundle) -> None:
-    """Every file is listed, present, contained and unchanged; no engine lies there unlisted.
+    """Every file is listed, present, contained and unchanged; no engine lies there unlisted or takes weights
+    from another file.
 
     Raises:
         BundleError: names the file.
@@ -83,10 +85,24 @@ def check_files(bundle: Bundle) -> None:
                 f'{path}: its sha256 is not the one in {MANIFEST}: the file was changed or cut short; '
                 'copy the bundle again'
             )
+        if path.suffix == '.onnx':
+            _check_self_contained(path)
     for path in sorted(bundle.folder.rglob('*')):
         relative = path.relative_to(bundle.folder).as_posix()
         if path.suffix in ENGINE_SUFFIXES and relative not in bundle.files:
             raise BundleError(f'{path}: an engine that {MANIFEST} does not list; remove it or export again')
+
+
+def _check_self_contained(path: Path) -> None:
+    try:
+        outside = tensor_in_another_file(path.read_bytes())
+    except ValueError:
+        return  # the engine says that this is no network
+    if outside is not None:
+        raise BundleError(
+            f'{path}: its weights ({outside}) lie in another file, which no hash covers; '
+            'save the network as one file: onnx.save(model, path, save_as_external_data=False)'
+        )
 
 
 def mesh_bytes(mesh: Mesh) -> bytes:

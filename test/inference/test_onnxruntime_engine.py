@@ -55,7 +55,7 @@ def test_wrong_inputs_are_refused(real):
 
 
 def test_a_file_that_is_no_network_is_one_line(write):
-    with pytest.raises(EngineError, match=r'model_fp32\.onnx: ONNX Runtime refuses the network') as error:
+    with pytest.raises(EngineError, match=r'model_fp32\.onnx: not an ONNX file') as error:
         make_engine(write())
     assert '\n' not in str(error.value)
 
@@ -116,17 +116,3 @@ def test_numbers_that_overflowed_never_reach_the_solver(real):
     out = engine._predictions(arrays)
     assert out.score.tolist() == [0, 0]
     assert np.isfinite(out.keypoints).all()
-
-
-def test_weights_in_another_file_are_refused(write, onnx_file, tmp_path):
-    onnx = pytest.importorskip('onnx')
-    model = onnx.load(onnx_file)
-    weights = onnx.numpy_helper.from_array(np.ones(4096, np.float32), 'weights')
-    model.graph.initializer.append(weights)
-    model.graph.node.append(onnx.helper.make_node('Identity', ['weights'], ['more']))
-    model.graph.output.append(onnx.helper.make_tensor_value_info('more', onnx.TensorProto.FLOAT, [4096]))
-    onnx.save(model, tmp_path / 'split.onnx', save_as_external_data=True, location='weights.bin', size_threshold=1024)
-    bundle = write(engines={'fp32': tmp_path / 'split.onnx'})
-    (tmp_path / 'b' / 'weights.bin').write_bytes((tmp_path / 'weights.bin').read_bytes())
-    with pytest.raises(EngineError, match='ONNX Runtime refuses the network'):
-        make_engine(bundle)

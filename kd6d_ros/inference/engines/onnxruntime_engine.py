@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from kd6d_ros.errors import EngineError
+from kd6d_ros.inference.onnx_file import tensor_in_another_file
 from kd6d_ros.types import LocalPredictions
 
 if TYPE_CHECKING:
@@ -106,10 +107,18 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         for name, size in (('batch', 1), ('height', height), ('width', width)):
             options.add_free_dimension_override_by_name(name, size)
+        # Read for each session and let go again: a small file is cheaper to read than to keep. The bytes that are
+        # checked are the bytes that run, and ONNX Runtime shall not take them for its own format.
+        options.add_session_config_entry('session.load_model_format', 'ONNX')
+        data = self._path.read_bytes()
         try:
-            # From bytes: a path would let the graph pull in weights from files beside it, which no hash covers.
-            # They are read for each session and let go again; a small file is cheaper to read than to keep.
-            return runtime.InferenceSession(self._path.read_bytes(), options, providers=['CPUExecutionProvider'])
+            outside = tensor_in_another_file(data)
+        except ValueError as error:
+            raise EngineError(f'{self._path}: {error}; export the bundle again') from None
+        if outside is not None:
+            raise EngineError(f'{self._path}: its weights ({outside}) lie in another file, which no hash covers')
+        try:
+            return runtime.InferenceSession(data, options, providers=['CPUExecutionProvider'])
         except Exception as error:
             raise EngineError(f'{self._path}: ONNX Runtime refuses the network: {_line(error)}') from error
 
