@@ -123,7 +123,8 @@ def test_short_data_is_an_error_that_goes_away(outcome, peer):
 
     text = 'image data are 9000 bytes but 64x48 px rgb8 with step 192 take 9216'
     peer.send_until(lambda: text in peer.texts() and peer.status('input').level == b'\x02', text, short)
-    peer.send_until(lambda: peer.status('input').level == b'\x00', 'the error goes away')
+    # A slow machine loses images, which is a warning of its own.
+    peer.send_until(lambda: peer.status('input').level != b'\x02', 'the error goes away')
 
 
 def test_rectified_with_p_zero(peer):
