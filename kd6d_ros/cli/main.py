@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import NoReturn, Optional, Sequence
+from typing import Any, NoReturn, Optional, Sequence
 
 from kd6d_ros import __version__
 from kd6d_ros.cli.missing import cure_for
@@ -43,6 +43,14 @@ EXIT_BROKEN_PIPE = 141
 
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose complaint is one line that points at `--help`."""
+
+    flags_first = False
+    """For a command whose options take no value: they may then also stand between its positional arguments."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.flags_first and args is not None:
+            args = sorted(args, key=lambda text: not text.startswith('-'))
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USER_ERROR, f'{self.prog}: error: {message} (see {self.prog} --help)\n')

@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('recipe', type=Path, help='YAML recipe, e.g. config/train_cpu.yaml')
     parser.add_argument('overrides', nargs='*', metavar='key=value', help='settings that replace the recipe')
     parser.add_argument('--resume', action='store_true', help='continue the run in the output folder')
+    parser.flags_first = True  # `kd6d train recipe.yaml --resume train.steps=9000`
     parser.set_defaults(handler=run)
 
 

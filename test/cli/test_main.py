@@ -178,3 +178,10 @@ def test_table_is_aligned() -> None:
         'ape      12  0.1235',
         'driller   3       -',
     ]
+
+
+def test_settings_may_follow_a_flag():
+    given = ['train', 'recipe.yaml', '--resume', 'train.steps=9000', 'name=mug']
+    arguments = cli.build_parser('train').parse_args(given)
+    assert arguments.resume
+    assert arguments.overrides == ['train.steps=9000', 'name=mug']
