@@ -49,7 +49,7 @@ def run(module_start, module_peer):
         peer.image.publish(image)
         sent.append(image.header.stamp)
 
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (peer.got['detections'] and peer.got['timing']):
         assert time.monotonic() < end, 'nothing was processed'
         send()
