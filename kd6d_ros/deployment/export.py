@@ -17,7 +17,8 @@ from kd6d_ros.errors import ConfigError, EngineError
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import Bundle
 from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
-from kd6d_ros.networks.deployed_graph import DeployedGraph
+from kd6d_ros.inference.surface import LEAST_MASK_LOGIT
+from kd6d_ros.networks.deployed_graph import OUTPUTS, DeployedGraph
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
 from kd6d_ros.training.recipe import to_mapping
@@ -31,6 +32,10 @@ PRECISIONS = ('fp32',)
 
 MAX_KEYPOINT_ERROR_PX = 0.5  # largest over all cells of noise images, background cells of the coarsest level included
 MAX_SCORE_ERROR = 5e-3
+MAX_SURFACE_ERROR = 0.01
+"""Of a surface point [diameters], where the mask is on."""
+MAX_MASK_ERROR = 0.05
+"""Of a mask's logit."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def check_equal(network: KeypointNetwork, path: Path, bundle: Bundle) -> None:
     """Compare the file in ONNX Runtime with PyTorch at crop and frame size on random images.
 
     Raises:
-        EngineError: a score or keypoint differs by more than the tolerance; names the largest difference.
+        EngineError: a score, keypoint, surface point or mask differs by more than the tolerance; names the largest
+            difference.
     """
     engine = OnnxRuntimeEngine(bundle, path, 'fp32', threads=2)
     graph = DeployedGraph(network, bundle.network.max_cells).eval()
@@ -103,7 +109,10 @@ def check_equal(network: KeypointNetwork, path: Path, bundle: Bundle) -> None:
         with torch.no_grad():
             wanted = [out.numpy() for out in graph(torch.from_numpy(image), torch.from_numpy(classes))]
         for row, cells in enumerate(engine.run(image, classes)):
-            _compare([array[row] for array in wanted], cells, f'{batch}x{height}x{width}')
+            where = f'{batch}x{height}x{width}'
+            _compare([array[row] for array in wanted[: len(OUTPUTS)]], cells, where)
+            if len(wanted) > len(OUTPUTS):
+                _compare_surface(wanted[-1][row], cells.surface, where)
 
 
 def _compare(wanted: list[AnyArray], cells: Any, where: str) -> None:
@@ -115,6 +124,21 @@ def _compare(wanted: list[AnyArray], cells: Any, where: str) -> None:
     if score_gap > MAX_SCORE_ERROR or gap > MAX_KEYPOINT_ERROR_PX or same.mean() < 0.5:
         raise EngineError(
             f'exported graph differs from PyTorch at {where}: score by {score_gap:.2g}, keypoints by {gap:.2g} px'
+        )
+
+
+def _compare_surface(wanted: AnyArray, got: AnyArray | None, where: str) -> None:
+    """Surface outputs (C, 4, h, w)."""
+    if got is None:
+        raise EngineError(f'exported graph has no surface at {where}, PyTorch has: bundle without surface_stride')
+    gap = np.abs(wanted - got)
+    on = wanted[:, 3] >= LEAST_MASK_LOGIT
+    points = float(gap[:, :3].max(1)[on].max()) if on.any() else 0.0
+    mask = float(gap[:, 3].max())
+    if not (points <= MAX_SURFACE_ERROR and mask <= MAX_MASK_ERROR):
+        raise EngineError(
+            f'exported graph differs from PyTorch at {where}: surface points by {points:.2g} diameters, '
+            f'masks by {mask:.2g}'
         )
 
 

@@ -35,4 +35,4 @@ class SurfaceBranch(nn.Module):
             factor = float(coarse_stride // SURFACE_STRIDE)
             coarse = F.interpolate(coarse, scale_factor=factor, mode='nearest')
         out: Tensor = self.layers(torch.cat([fine, coarse], 1))
-        return out.reshape(len(out), self.classes, CHANNELS, *out.shape[2:])
+        return out.reshape(out.shape[0], self.classes, CHANNELS, *out.shape[2:])

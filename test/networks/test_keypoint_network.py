@@ -56,6 +56,76 @@ def test_every_parameter_gets_a_gradient(norm, strides):
     assert silent == []
 
 
+@pytest.mark.parametrize(
+    ('backbone', 'strides'),
+    [
+        ('darknet_tiny', (16, 32, 64)),
+        ('darknet_tiny', (8, 16, 32)),
+        ('darknet_tiny_h', (16, 32, 64)),
+        ('darknet_tiny_h', (8, 16, 32)),
+        ('darknet53', (16, 32, 64)),
+        ('darknet53', (8, 16, 32)),
+    ],
+)
+def test_the_surface_has_stride_8_whatever_the_levels(backbone, strides):
+    network = KeypointNetwork(NetworkSpec(backbone, strides, 64, 1, classes=3, surface=16)).eval()
+    image = torch.zeros(2, 3, 64, 96)
+    with torch.no_grad():
+        output = network(image)
+        deployed = DeployedGraph(network, 8)(torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.ones(2, 3) > 0)
+    assert output.surface.shape == (2, 3, 4, 8, 12)
+    assert output.surface.dtype == torch.float32
+    assert len(deployed) == 6
+    torch.testing.assert_close(deployed[5], output.surface)
+
+
+def test_a_surface_cell_sees_its_own_place():
+    """A change of the image moves the output most in the cell where it is, and not far away."""
+    torch.manual_seed(2)
+    network = KeypointNetwork(NetworkSpec('darknet_tiny_h', (16, 32), 64, 1, classes=1, surface=16)).eval()
+    torch.nn.init.normal_(network.surface.layers[-1].weight, std=0.5)
+    image = torch.rand(1, 3, 64, 96) * 255
+    with torch.no_grad():
+        for row, column in ((1, 2), (6, 9)):
+            changed = image.clone()
+            changed[:, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255.0
+            gap = (network(changed).surface - network(image).surface).abs().sum((0, 1, 2))
+            rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(12.0), indexing='ij')
+            weight = gap**2 / (gap**2).sum()
+            assert abs(float((weight * rows).sum()) - row) < 1.5
+            assert abs(float((weight * columns).sum()) - column) < 1.5
+
+
+def test_the_surface_is_laid_out_class_by_class():
+    network = KeypointNetwork(NetworkSpec('darknet_tiny_h', (16, 32), 64, 1, classes=3, surface=8)).eval()
+    torch.nn.init.zeros_(network.surface.layers[-1].weight)
+    network.surface.layers[-1].bias.data.copy_(torch.arange(12.0))
+    surface = network(torch.zeros(1, 3, 32, 32)).surface.detach()
+    torch.testing.assert_close(surface[0, :, :, 1, 2], torch.arange(12.0).reshape(3, 4))
+
+
+def test_every_parameter_of_the_surface_gets_a_gradient():
+    torch.manual_seed(0)
+    network = KeypointNetwork(NetworkSpec('darknet_tiny_h', (16, 32), 64, 1, classes=2, surface=16))
+    network(torch.rand(2, 3, 64, 96) * 255).surface.square().mean().backward()
+    silent = [name for name, p in network.surface.named_parameters() if not p.grad.abs().sum() > 0]
+    assert silent == []
+    assert network.backbone.stages[0][0][0].weight.grad.abs().sum() > 0  # and it teaches the backbone
+
+
+@pytest.mark.parametrize('backbone', ['darknet_tiny', 'darknet_tiny_h'])
+def test_the_surface_adds_parameters_of_its_own_only(backbone):
+    plain = KeypointNetwork(NetworkSpec(backbone, (16, 32), 64, 1, classes=2))
+    seeing = KeypointNetwork(NetworkSpec(backbone, (16, 32), 64, 1, classes=2, surface=16))
+    assert plain.surface is None
+    assert plain(torch.zeros(1, 3, 32, 32)).surface is None
+    names = {name for name, _ in seeing.named_parameters()} - {name for name, _ in plain.named_parameters()}
+    assert {name.split('.')[0] for name in names} == {'surface'}
+    inputs = plain.backbone.channels[8] + 64
+    expected = (inputs + 1) * 16 + 2 * (9 * 16 + 1) * 16 + 3 * 2 * 16 + (16 + 1) * 4 * 2
+    assert parameter_count(seeing) - parameter_count(plain) == expected
+
+
 def test_cells_are_centred_on_their_pixels():
     network = KeypointNetwork(NetworkSpec('darknet_tiny_h', (16, 32), 64, 1))
     grid = network(torch.zeros(1, 3, 64, 64)).grid
@@ -110,6 +180,8 @@ def test_small_inputs_are_filled_up_with_score_zero():
         ({'channels': 100}, 'multiple of 32'),
         ({'norm': 'layer'}, "'layer'"),
         ({'classes': 0}, 'at least one class'),
+        ({'surface': 12}, 'network.surface: 12 must be 0 or a multiple of 8'),
+        ({'surface': -8}, 'network.surface: -8'),
     ],
 )
 def test_wrong_architectures_are_refused(change, message):
