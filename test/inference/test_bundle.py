@@ -1,6 +1,7 @@
 """Bundles: what is written is read back; every damage ends in one line that names file, line and field."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,23 @@ def test_round_trip(write, tmp_path, objects, network, tetrahedron):
     assert (mesh.colours == 200).all()
     assert load_mesh(bundle, 'off') is None
     assert sorted(bundle.files) == ['meshes/mug.npz', 'model_fp32.onnx']
+
+
+def test_the_stride_of_the_surface_is_kept(write, tmp_path, network):
+    assert write().network.surface_stride is None
+    assert 'surface_stride' not in (tmp_path / 'b' / 'bundle.yaml').read_text()
+    seeing = replace(network, surface_stride=8)
+    write(network=seeing)
+    assert load_bundle(tmp_path / 'b').network == seeing
+    assert 'surface_stride: 8' in (tmp_path / 'b' / 'bundle.yaml').read_text()
+    edit(tmp_path / 'b', _set('network', 'surface_stride', value=None))
+    assert load_bundle(tmp_path / 'b').network == network
+
+
+def test_a_stride_that_does_not_divide_the_crop_is_not_written(write, tmp_path, network):
+    with pytest.raises(BundleError, match='48 does not divide the input size 128'):
+        write(network=replace(network, surface_stride=48))
+    assert not (tmp_path / 'b').exists()
 
 
 def test_writing_again_replaces_and_leaves_nothing_else(write, tmp_path):
@@ -165,6 +183,10 @@ WRONG = [
     (_set('network', 'layout', value='nchw'), r"network\.layout: unknown layout 'nchw'"),
     (_set('network', 'max_cells', value=10**9), r'max_cells: expected 1 .. 65536, got 1000000000'),
     (_set('network', 'crop_sise', value=1), r"network\.crop_sise: unknown field; did you mean 'crop_size'\?"),
+    (_set('network', 'surface_stride', value=48), r'network\.surface_stride: 48 does not divide the input size 128'),
+    (_set('network', 'surface_stride', value=64), r'surface_stride: 64 does not divide the input size 480'),
+    (_set('network', 'surface_stride', value=0), r'network\.surface_stride: expected 1 .. 256, got 0'),
+    (_set('network', 'surface_stride', value='fine'), r'network\.surface_stride: expected a whole number'),
     (_set('decode', 'score_threshold', value=2), r'decode\.score_threshold: expected 0 .. 1, got 2'),
     (_set('engines', value={}), r'engines: expected at least one engine'),
     (_set('engines', value={'FP 32': 'x.onnx'}), r"'FP 32' is not a precision that matches"),

@@ -2,12 +2,15 @@
 
 import builtins
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kd6d_ros.errors import BundleError, ConfigError, EngineError
+from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.engines.select import make_engine
+from kd6d_ros.inference.surface import surface_cloud
 
 pytest.importorskip('onnxruntime')
 
@@ -113,6 +116,79 @@ def test_numbers_that_overflowed_never_reach_the_solver(real):
         np.zeros((1, 2, 2), dtype=np.float32),
         keypoints,
     ]
-    out = engine._predictions(arrays)
+    out = engine._predictions(arrays, (128, 128))
     assert out.score.tolist() == [0, 0]
     assert np.isfinite(out.keypoints).all()
+
+
+def with_surface(onnx_file, path, stride, value=2.0):
+    """The tiny network with one more output: surface (1, 3, 4, H / stride, W / stride), `value` everywhere."""
+    onnx = pytest.importorskip('onnx')
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(onnx_file))
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1, 3, 4], np.int64), 'surface_head'),
+            numpy_helper.from_array(np.array([1, 2], np.int64), 'surface_sides'),
+            numpy_helper.from_array(np.int64(stride), 'surface_stride'),
+        ]
+    )
+    fill = numpy_helper.from_array(np.array([value], np.float32))
+    model.graph.node.extend(
+        [
+            helper.make_node('Gather', ['shape', 'surface_sides'], ['surface_pixels']),
+            helper.make_node('Div', ['surface_pixels', 'surface_stride'], ['surface_cells']),
+            helper.make_node('Concat', ['surface_head', 'surface_cells'], ['surface_shape'], axis=0),
+            helper.make_node('ConstantOfShape', ['surface_shape'], ['surface'], value=fill),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info('surface', TensorProto.FLOAT, ['batch', 3, 4, 'h', 'w']))
+    onnx.save(model, str(path))
+    return path
+
+
+def test_the_surface_output_is_read_at_both_sizes(write, network, onnx_file, tmp_path):
+    path = with_surface(onnx_file, tmp_path / 'seeing.onnx', 8)
+    engine = make_engine(write(engines={'fp32': path}, network=replace(network, surface_stride=8)))
+    for height, width in ((128, 128), (480, 640)):
+        out = engine.run(np.zeros((1, height, width, 3), np.uint8), np.ones((1, 3), dtype=bool))[0]
+        assert out.surface.shape == (3, 4, height // 8, width // 8)
+        assert (out.surface == 2.0).all()
+        assert out.score.shape == (6,)
+
+
+def test_a_bundle_without_surface_does_not_read_that_output(write, onnx_file, tmp_path):
+    engine = make_engine(write(engines={'fp32': with_surface(onnx_file, tmp_path / 'seeing.onnx', 8)}))
+    out = engine.run(np.zeros((1, 128, 128, 3), np.uint8), np.ones((1, 3), dtype=bool))[0]
+    assert out.surface is None
+
+
+def test_a_promised_surface_that_the_graph_lacks_is_named(write, network, onnx_file):
+    with pytest.raises(EngineError, match=r'has no output surface, which network\.surface_stride .* promises') as error:
+        make_engine(write(engines={'fp32': onnx_file}, network=replace(network, surface_stride=8)))
+    assert '\n' not in str(error.value)
+
+
+def test_a_surface_of_another_stride_is_refused(write, network, onnx_file, tmp_path):
+    path = with_surface(onnx_file, tmp_path / 'seeing.onnx', 16)
+    engine = make_engine(write(engines={'fp32': path}, network=replace(network, surface_stride=8)))
+    with pytest.raises(EngineError, match=r'surface of shape \(3, 4, 8, 8\), expected \(3, 4, 16, 16\): export'):
+        engine.run(np.zeros((1, 128, 128, 3), np.uint8), np.ones((1, 3), dtype=bool))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_surface_that_overflowed_never_reaches_the_solver(write, network, onnx_file, objects, value):
+    engine = make_engine(write(engines={'fp32': onnx_file}))
+    engine._bundle = replace(engine._bundle, network=replace(network, surface_stride=8))
+    surface = np.full((1, 3, 4, 16, 16), 1.0, dtype=np.float32)
+    cells = [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int64),
+             np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 8, 2), np.float32)]  # fmt: skip
+    crop, box = Crop(0, 0, 1, 128, 128), np.array([0.0, 0, 128, 128])
+    fine = engine._predictions([*cells, surface], (128, 128))
+    assert len(surface_cloud(fine, 0, objects[0], crop, box).points) == 256
+    surface[0, 1, 2, 5, 7] = value  # of another class: the whole output is doubtful
+    out = engine._predictions([*cells, surface], (128, 128))
+    assert np.isfinite(out.surface).all()
+    for index, model in enumerate(objects):
+        assert len(surface_cloud(out, index, model, crop, box).points) == 0

@@ -77,7 +77,7 @@ class OnnxRuntimeEngine:
                 arrays = session.run(self._outputs, feed)
             except Exception as error:
                 raise EngineError(f'{self._path}: ONNX Runtime failed: {_line(error)}') from error
-            out.append(self._predictions(arrays))
+            out.append(self._predictions(arrays, (image.shape[1], image.shape[2])))
         return out
 
     def warm_up(self) -> None:
@@ -134,7 +134,8 @@ class OnnxRuntimeEngine:
         if classes.shape != (len(image), count) or classes.dtype != np.bool_:
             raise EngineError(f'classes: expected bool ({len(image)}, {count}), got {classes.dtype} {classes.shape}')
 
-    def _predictions(self, arrays: List[AnyArray]) -> LocalPredictions:
+    def _predictions(self, arrays: List[AnyArray], size: Tuple[int, int]) -> LocalPredictions:
+        """Outputs of one image of `size` (height, width)."""
         index, score, level, centre, keypoints = (array[0] for array in arrays[: len(OUTPUTS)])
         count = len(score)
         shapes = [(count,), (count,), (count,), (count, 2), (count, 8, 2)]
@@ -146,14 +147,18 @@ class OnnxRuntimeEngine:
         if bad.any():
             score = np.where(bad, 0.0, score).astype(np.float32)
             keypoints = np.where(bad[:, None, None], 0.0, keypoints).astype(np.float32)
-        return LocalPredictions(index, score, level, centre, keypoints, self._surface(arrays))
+        return LocalPredictions(index, score, level, centre, keypoints, self._surface(arrays, size))
 
-    def _surface(self, arrays: List[AnyArray]) -> Optional[AnyArray]:
-        if len(arrays) == len(OUTPUTS):
+    def _surface(self, arrays: List[AnyArray], size: Tuple[int, int]) -> Optional[AnyArray]:
+        stride = self._bundle.network.surface_stride
+        if stride is None:
             return None
         surface = arrays[-1][0]
-        if surface.ndim != 4 or surface.shape[:2] != (len(self._bundle.objects), 4):
-            raise EngineError(f'{self._path}: output surface of unexpected shape: export the bundle again')
+        shape = (len(self._bundle.objects), 4, size[0] // stride, size[1] // stride)
+        if surface.shape != shape:
+            raise EngineError(
+                f'{self._path}: output surface of shape {surface.shape}, expected {shape}: export the bundle again'
+            )
         # Overflow must not reach PnP: no cell of such an output belongs to an object.
         return surface if np.isfinite(surface).all() else np.full_like(surface, -1.0)  # type: ignore[no-any-return]
 
@@ -166,6 +171,11 @@ def outputs_of(network: NetworkSpec) -> Tuple[str, ...]:
 def _check_interface(session: Any, path: Path, wanted: Tuple[str, ...]) -> None:
     inputs = {item.name for item in session.get_inputs()}
     outputs = {item.name for item in session.get_outputs()}
+    if inputs == set(INPUTS) and set(OUTPUTS) <= outputs and SURFACE in set(wanted) - outputs:
+        raise EngineError(
+            f'{path}: has no output {SURFACE}, which network.surface_stride in bundle.yaml promises: '
+            'export the bundle again'
+        )
     if inputs != set(INPUTS) or not set(wanted) <= outputs:
         raise EngineError(
             f'{path}: not a network of kd6d_ros: inputs {sorted(inputs)}, outputs {sorted(outputs)}, '
