@@ -35,25 +35,33 @@ CORNER_WEIGHT = 0.15
 LEAST_POINTS = 8
 """Fewer surface points than this say nothing that the corners do not."""
 
+FAR = 1e6
+"""Residual [px] of a surface point that a pose puts behind the camera: an outlier like any other."""
+
 Pose = Tuple['FloatArray', 'FloatArray']
 
 
 @dataclass(frozen=True, eq=False)
 class _Correspondences:
-    """points (M, 3) [m]; rays (M, 2) normalised; weight (M,); focal (2,) [px]; threshold [px]."""
+    """points (M, 3) [m], the first `corners` of them corners; rays (M, 2) normalised; weight (M,), zero where
+    unusable; focal (2,) [px]; threshold [px]."""
 
     points: FloatArray
+    corners: int
     rays: FloatArray
     weight: FloatArray
     focal: FloatArray
     threshold: float
 
     def residuals(self, pose: Pose) -> Optional[FloatArray]:
-        """(M, 2) [px]; None when a point is not in front."""
+        """(M, 2) [px], FAR for a surface point that is not in front; None when a corner is not."""
         moved = self.points @ pose[0].T + pose[1]
-        if moved[:, 2].min() <= 1e-6:
+        front = moved[:, 2] > 1e-6
+        if not front[: self.corners].all():
             return None
-        out: FloatArray = (moved[:, :2] / moved[:, 2:] - self.rays) * self.focal
+        depth = np.where(front, moved[:, 2], 1.0)[:, None]
+        out: FloatArray = (moved[:, :2] / depth - self.rays) * self.focal
+        out[~front] = FAR
         return out
 
     def cost(self, pose: Pose) -> float:
@@ -109,13 +117,18 @@ def _problem(
     camera: Camera,
     threshold: float,
 ) -> _Correspondences:
+    corners = np.tile(np.asarray(points, np.float64), (len(pixels), 1))
     rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
     usable: AnyArray = np.isfinite(rays.sum(axis=1))
+    usable[len(corners) :] &= np.isfinite(surface.points.sum(axis=1))
+    every = np.concatenate([corners, surface.points])
+    every[len(corners) :][~usable[len(corners) :]] = corners[0]  # any finite point: its weight is zero
     weight = np.concatenate([CORNER_WEIGHT * np.repeat(np.asarray(scores, np.float64), 8), surface.weights])
     return _Correspondences(
-        np.concatenate([np.tile(np.asarray(points, np.float64), (len(pixels), 1)), surface.points]),
+        every,
+        len(corners),
         np.where(usable[:, None], rays, 0.0),
-        weight * usable,
+        np.where(usable, weight, 0.0),
         np.array([camera.matrix[0, 0], camera.matrix[1, 1]]),
         float(threshold),
     )
@@ -163,7 +176,9 @@ def _step(
     problem: _Correspondences, pose: Pose, residual: FloatArray, weight: FloatArray, damping: float
 ) -> Optional[FloatArray]:
     """Step (6,) = rotation vector, translation."""
-    jacobian = corner_jacobian(problem.points, *pose, problem.focal).reshape(-1, 6)
+    seen = residual[:, 0] != FAR  # a point in the plane of the camera has no finite derivative
+    points, residual, weight = problem.points[seen], residual[seen], weight[seen]
+    jacobian = corner_jacobian(points, *pose, problem.focal).reshape(-1, 6)
     weighted = jacobian * np.repeat(weight, 2)[:, None]
     hessian = np.asarray(weighted.T @ jacobian, np.float64)
     hessian.flat[::7] *= 1.0 + damping
