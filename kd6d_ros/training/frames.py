@@ -211,6 +211,9 @@ def _fingerprint(dataset: Path, split: str) -> str:
     for path in sorted((dataset / split).glob('*/[rg]*/*')):  # rgb or gray: new pixels may keep old poses
         state = path.stat()
         digest.update(f'{path.name} {state.st_size} {state.st_mtime_ns} '.encode())
+    for path in sorted((dataset / split).glob('*/scene_camera.json')):
+        if not any((path.parent / 'depth').glob('*')):
+            digest.update(f'{path.parent.name} without depth '.encode())  # which may be added later
     return digest.hexdigest()[:12]
 
 

@@ -44,7 +44,8 @@ def surface_targets(frame: Frame, crop: Crop) -> SurfaceTargets:
     # The box's centre is the origin of the normalised frame, so the translation drops out.
     turned = np.einsum('nij,ni->nj', frame.rotation[of], in_camera - centre)
     points[rows] = turned / frame.diameter[of, None]
-    classes[rows[(np.abs(points[rows]) > 1.0).any(axis=1)]] = UNKNOWN  # depth of something else
+    elsewhere = rows[(np.abs(points[rows]) > 1.0).any(axis=1)]  # depth of something else
+    classes[elsewhere], points[elsewhere] = UNKNOWN, 0.0
     return SurfaceTargets(classes, points)
 
 

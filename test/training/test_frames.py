@@ -1,5 +1,7 @@
 """Packing a BOP dataset, drawing windows from it, and the order of batches."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from kd6d_ros.errors import DatasetError  # noqa: E402
 from kd6d_ros.geometry.cameras import make_camera, project  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.dataset import WindowDataset, collate, make_sample  # noqa: E402
-from kd6d_ros.training.frames import FramePack, pack_frames  # noqa: E402
+from kd6d_ros.training.frames import DEPTH_UNIT, FramePack, pack_frames  # noqa: E402
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe, SamplingRecipe  # noqa: E402
 from kd6d_ros.training.run import split_frames  # noqa: E402
+from kd6d_ros.training.surface_targets import BACKGROUND, UNKNOWN  # noqa: E402
 from kd6d_ros.types import ObjectModel, RigidTransform, Symmetries  # noqa: E402
 
 CAMERA = make_camera(np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), 160, 120)
@@ -22,8 +25,8 @@ BOX = ObjectModel('box', 1, 0.141, CORNERS)
 CAN = ObjectModel('can', 2, 0.141, CORNERS)
 
 
-def write_scene(root, scene, images=4, seed=0):
-    """Two objects as filled hulls of their corners, the second before the first."""
+def write_scene(root, scene, images=4, seed=0, depth=None):
+    """Two objects as filled hulls of their corners, the second before the first; `depth` (H, W) [m] of all images."""
     rng = np.random.default_rng(seed + scene)
     writer = BopSceneWriter(root / 'train' / f'{scene:06d}')
     for image_id in range(images):
@@ -40,7 +43,7 @@ def write_scene(root, scene, images=4, seed=0):
             poses.append(pose)
         visible = [np.where(masks[1] > 0, 0, masks[0]).astype(np.uint8), masks[1]]
         instances = tuple(InstanceRecord(i + 1, poses[i], masks[i], visible[i]) for i in range(2))
-        writer.write(ImageRecord(image_id, CAMERA, picture, instances=instances))
+        writer.write(ImageRecord(image_id, CAMERA, picture, depth, instances))
     writer.finalise()
 
 
@@ -73,6 +76,58 @@ def test_pack_keeps_images_masks_and_poses(dataset, tmp_path):
     x0, y0, x1, y1 = frame.visible_box[1]
     np.testing.assert_allclose(frame.corners_px[1].min(0), [x0, y0], atol=1.5)
     np.testing.assert_allclose(frame.corners_px[1].max(0), [x1, y1], atol=1.5)
+
+
+def test_pack_keeps_the_depth_where_there_is_one(tmp_path):
+    depth = np.linspace(0.2, 7.5, 120 * 160, dtype=np.float32).reshape(120, 160)
+    depth[:10, :10] = 0
+    for scene, given in enumerate((None, np.minimum(depth, 6.5), None, np.full_like(depth, 0.3))):
+        write_scene(tmp_path / 'set', scene, images=2, depth=given)
+    pack = FramePack(pack_frames(tmp_path / 'set', 'train', tmp_path / 'cache'), (BOX, CAN))
+    frames = [pack.frame(number) for number in range(8)]
+    assert [frame.depth is None for frame in frames] == [True, True, False, False] * 2
+    for frame in frames[2:4]:
+        assert frame.depth.dtype == np.uint16
+        wanted = np.where(depth < 6.5, depth, 0)
+        np.testing.assert_allclose(frame.depth * DEPTH_UNIT, wanted, atol=0.51 * DEPTH_UNIT)
+    assert (frames[7].depth == round(0.3 / DEPTH_UNIT)).all()
+
+
+def test_a_dataset_without_depth_is_packed_and_labelled_without(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    assert pack.depth is None
+    assert pack.frame(0).depth is None
+    recipe = recipe_for(dataset, window_fraction=0.0)
+    seeing = replace(recipe, network=replace(recipe.network, surface=16))
+    for number in range(12):
+        frame = pack.frame(number)
+        sample = make_sample(frame, seeing, np.random.default_rng(number))
+        assert set(sample.surface.classes) == {UNKNOWN, BACKGROUND}
+        plain = make_sample(frame, recipe, np.random.default_rng(number))
+        np.testing.assert_array_equal(sample.image, plain.image)  # the branch changes no other draw
+        np.testing.assert_array_equal(sample.score, plain.score)
+
+
+def test_depth_that_is_added_later_makes_a_new_pack(tmp_path):
+    write_scene(tmp_path / 'set', 0)
+    first = pack_frames(tmp_path / 'set', 'train', tmp_path / 'cache')
+    assert FramePack(first, (BOX,)).depth is None
+    with_depth = tmp_path / 'other'
+    write_scene(with_depth, 0, depth=np.full((120, 160), 0.5, np.float32))
+    (with_depth / 'train' / '000000' / 'depth').rename(tmp_path / 'set' / 'train' / '000000' / 'depth')
+    second = pack_frames(tmp_path / 'set', 'train', tmp_path / 'cache')
+    assert second != first
+    assert FramePack(second, (BOX,)).frame(0).depth is not None
+
+
+def test_frames_hold_the_pose_of_their_corners(dataset, tmp_path):
+    half_turn = RigidTransform(np.diag([-1.0, -1.0, 1.0]), np.zeros(3))
+    symmetric = ObjectModel('box', 1, 0.141, CORNERS, Symmetries((half_turn,)))
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (symmetric, CAN))
+    for number in range(len(pack)):
+        frame = pack.frame(number)
+        for turn, shift, corners in zip(frame.rotation, frame.translation, frame.corners_m, strict=True):
+            np.testing.assert_allclose(RigidTransform(turn, shift).apply(CORNERS), corners, atol=1e-9)
 
 
 def test_objects_that_are_not_learned_become_background(dataset, tmp_path):
