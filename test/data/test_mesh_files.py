@@ -228,6 +228,37 @@ def test_decimation_keeps_shape_and_colours():
         decimate(mesh, 2)
 
 
+def rounded_shapes():
+    """Torus, capsule and a squashed ball of 4000 to 5200 faces."""
+    import trimesh
+
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.05)
+    ball.apply_scale([1.0, 0.7, 0.3])
+    torus = trimesh.creation.torus(0.05, 0.015, major_sections=64, minor_sections=32)
+    capsule = trimesh.creation.capsule(0.06, 0.02, count=[48, 48])
+    return {'ball': ball, 'torus': torus, 'capsule': capsule}
+
+
+@pytest.mark.parametrize('shape', ['ball', 'torus', 'capsule'])
+@pytest.mark.parametrize('textured', [False, True])
+def test_a_decimated_mesh_stays_inside_the_box_of_the_original(shape, textured):
+    """Decimation moves corners outwards to keep the volume; keypoints and diameters must not grow with it."""
+    pytest.importorskip('fast_simplification')
+    from kd6d_ros.types import Mesh
+
+    whole = rounded_shapes()[shape]
+    assert 4000 <= len(whole.faces) <= 5200
+    vertices = np.array(whole.vertices)
+    uv = (vertices[:, :2] - vertices[:, :2].min(axis=0)) / np.ptp(vertices[:, :2], axis=0)
+    look = {'uv': uv, 'texture': np.full((8, 8, 3), 50, np.uint8)} if textured else {}
+    small = decimate(Mesh(vertices, np.array(whole.faces), **look), 300)
+    assert 200 <= len(small.faces) <= 300
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    assert (small.vertices.min(axis=0) >= low).all()
+    assert (small.vertices.max(axis=0) <= high).all()
+    np.testing.assert_allclose(np.ptp(small.vertices, axis=0), high - low, rtol=0.08)
+
+
 @pytest.mark.slow
 def test_all_real_meshes(shared_data):
     for path in sorted([*shared_data.glob('lmo/models/*.ply'), *shared_data.glob('lm_more/models/*.ply')]):
