@@ -26,25 +26,23 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--name', default='', help='name of the bundle (default: name of the folder)')
     parser.add_argument('--licence', default='Apache-2.0', help='licence of the weights (default Apache-2.0)')
     parser.add_argument('--origin', default='own renders', help='where the training data came from')
-    parser.add_argument('--meshes', type=Path, metavar='DIR', help='models folder: store decimated meshes too')
+    parser.add_argument(
+        '--meshes', type=Path, metavar='DIR', help='models folder, as for kd6d synth: store decimated meshes too'
+    )
     parser.add_argument('--mesh-faces', type=int, default=1500, metavar='N', help='faces per mesh (default 1500)')
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from kd6d_ros.deployment.bundle_meshes import bundle_meshes
     from kd6d_ros.deployment.export import ExportRequest, export_bundle
+    from kd6d_ros.training.checkpoint import load_checkpoint
 
-    meshes = _meshes(args.meshes, args.mesh_faces) if args.meshes else {}
+    objects = load_checkpoint(args.checkpoint).objects if args.meshes else ()
+    meshes = bundle_meshes(args.meshes, objects, args.mesh_faces) if args.meshes else {}
     bundle = export_bundle(
         ExportRequest(args.checkpoint, args.out, args.precisions, args.name, args.licence, args.origin, meshes)
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
     print(f'wrote {args.out}: {", ".join(bundle.names)}; {size / 1e6:.1f} MB; check it: kd6d info {args.out}')
     return 0
-
-
-def _meshes(folder: Path, faces: int) -> dict[str, Any]:
-    from kd6d_ros.data.mesh_files import decimate
-    from kd6d_ros.data.objects import load_objects
-
-    return {m.name: decimate(m.mesh, faces) for m in load_objects(folder) if m.mesh is not None}
