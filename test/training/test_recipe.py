@@ -1,5 +1,6 @@
 """Recipes: defaults, overrides, and one clear line for each kind of mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_mapping_round_trip():
 @pytest.mark.parametrize('path', sorted(CONFIG.glob('train_*.yaml')), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid(path):
     assert load_recipe(path).data.train
+
+
+def test_a_duration_that_a_recipe_promises_is_on_record():
+    recorded = (CONFIG.parent / 'docs' / 'results.md').read_text(encoding='utf-8')
+    texts = [*CONFIG.glob('*.yaml'), *(CONFIG.parent / 'docs').glob('train_*.md')]
+    for path in texts:
+        for line in path.read_text(encoding='utf-8').splitlines():
+            recipe = re.search(r'config/(\w+\.yaml)', line)
+            name = recipe[1] if recipe else path.name
+            assert name in recorded or not re.search(r'\b(minutes?|hours?)\b', line), f'{path.name}: {line}'
 
 
 @pytest.mark.parametrize(
