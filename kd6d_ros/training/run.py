@@ -22,16 +22,20 @@ from kd6d_ros.data.objects import load_objects
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.networks.backbones import parameter_count
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
-from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint
 from kd6d_ros.training.dataset import Sample, WindowDataset, collate
 from kd6d_ros.training.frames import FramePack, describe, pack_frames
 from kd6d_ros.training.module import KeypointModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
+from kd6d_ros.training.start_weights import load_start, recalibrate
 from kd6d_ros.training.validation import validate
 from kd6d_ros.types import ObjectModel
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray
+
+
+CALIBRATION_WINDOWS = 256
 
 
 class Windows(L.LightningDataModule):
@@ -55,6 +59,13 @@ class Windows(L.LightningDataModule):
         self.pack = FramePack(folder, self.objects)
         self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
         print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
+
+    def some_images(self, count: int) -> torch.Tensor:
+        """The images (count, 3, S, S) uint8 of the first training windows."""
+        pack = FramePack(self._pack_folder(), self.objects)
+        frames, _ = split_frames(pack, self.recipe.data.validation_fraction)
+        dataset = WindowDataset(pack.folder, self.objects, frames, self.recipe, self.recipe.seed)
+        return collate([sample for sample, _ in zip(dataset, range(count), strict=False)]).image
 
     def train_dataloader(self) -> DataLoader[Sample]:
         trainer, settings = self.trainer, self.recipe.train
@@ -149,7 +160,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         _claim(folder, recipe, resume)
     module = KeypointModule(recipe)
     if recipe.initial_weights:
-        _initialise(module, Path(recipe.initial_weights))
+        _initialise(module, data)
     if resume:
         data.start_step = _resumed_step(last)
     trainer = _trainer(recipe, data)
@@ -220,9 +231,13 @@ def _check_same(folder: Path, recipe: Recipe) -> None:
             raise ConfigError(f'{folder}: the run was started with other {group} settings; use another out folder')
 
 
-def _initialise(module: KeypointModule, path: Path) -> None:
-    """Take every weight of `path` whose name and shape fit."""
-    source = load_checkpoint(path).network.state_dict()
+def _initialise(module: KeypointModule, data: Windows) -> None:
+    """Take every weight of `initial_weights` (checkpoint or bundle) whose name and shape fit."""
+    path = Path(data.recipe.initial_weights)
+    start = load_start(path)
+    if path.is_dir():
+        recalibrate(start, data.some_images(CALIBRATION_WINDOWS))
+    source = start.state_dict()
     for network in (module.network, module.average.network):
         own = network.state_dict()
         fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}

@@ -1,0 +1,78 @@
+"""A run may start from a bundle: the network that it holds comes back, ready to be trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
+pytest.importorskip('onnx', reason='onnx is not installed: pip install kd6d_ros[train]')
+
+from kd6d_ros.deployment.export import ExportRequest, export_bundle  # noqa: E402
+from kd6d_ros.errors import BundleError, ConfigError  # noqa: E402
+from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
+from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
+from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
+from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe  # noqa: E402
+from kd6d_ros.training.start_weights import load_start, recalibrate  # noqa: E402
+from kd6d_ros.types import ObjectModel  # noqa: E402
+
+CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.03, 0.03) for z in (-0.02, 0.02)])
+
+
+def trained() -> tuple[KeypointNetwork, Recipe]:
+    """A network whose every parameter and statistic differs from its initial value."""
+    spec = NetworkSpec('darknet_tiny_h', (16, 32), 32, 1, 'group', 2, 16)
+    torch.manual_seed(3)
+    network = KeypointNetwork(spec)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    network.train()
+    for _ in range(3):
+        network(torch.rand(4, 3, 64, 64) * 255)
+    recipe = Recipe(data=DataRecipe(train='x'), network=spec, input=InputRecipe(64, frame_size=(96, 64), max_cells=40))
+    return network.eval(), recipe
+
+
+def bundle(tmp_path):
+    network, recipe = trained()
+    objects = tuple(ObjectModel(f'thing_{i}', i, float(np.linalg.norm([0.1, 0.06, 0.04])), CORNERS) for i in (1, 2))
+    save_checkpoint(tmp_path / 'final.pt', Checkpoint(network, recipe, objects, {'parameters': 1}))
+    export_bundle(ExportRequest(tmp_path / 'final.pt', tmp_path / 'bundle'))
+    return network
+
+
+def outputs(network, images):
+    with torch.no_grad():
+        out = network(images)
+    return out.logits, out.keypoints, out.surface
+
+
+def test_the_network_of_a_bundle_comes_back_and_keeps_its_answers_when_recalibrated(tmp_path):
+    network = bundle(tmp_path)
+    again = load_start(tmp_path / 'bundle')
+    images = torch.rand(8, 3, 64, 64) * 255
+    wanted = outputs(network, images)
+    for got, expected in zip(outputs(again, images), wanted, strict=True):
+        assert float((got - expected).std() / expected.std()) < 5e-3  # matrices were rounded to float16
+    exact = outputs(again, images)
+    recalibrate(again, images)
+    for got, expected in zip(outputs(again, images), exact, strict=True):
+        assert float((got - expected).std() / expected.std()) < 1e-5
+    again.train()  # batch statistics now agree with the kept ones, so that training goes on from here
+    for got, expected in zip(outputs(again, images), exact, strict=True):
+        assert float((got - expected).std() / expected.std()) < 1e-2
+
+
+def test_a_bundle_that_cannot_be_taken_apart_is_refused(tmp_path):
+    bundle(tmp_path)
+    manifest = tmp_path / 'bundle' / 'bundle.yaml'
+    manifest.write_text(manifest.read_text().replace('norm: group', 'norm: batch'))
+    with pytest.raises(BundleError, match='can only start from a checkpoint'):
+        load_start(tmp_path / 'bundle')
+
+
+def test_no_windows_no_calibration():
+    with pytest.raises(ConfigError, match='at least one window'):
+        recalibrate(trained()[0], torch.zeros(0, 3, 64, 64))
