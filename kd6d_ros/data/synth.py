@@ -129,21 +129,52 @@ def scene_folder(out: Path, scene: int) -> Path:
     return out / SPLIT / f'{scene:06d}'
 
 
+WORDS = {
+    'meshes_sha256': 'shape of a mesh',
+    'looks_sha256': 'colour, texture or normal of a mesh',
+    'backgrounds': 'list of backgrounds',
+    'backgrounds_sha256': 'content of a background',
+}
+"""How a message calls an entry of the fingerprint; the others speak for themselves."""
+
+LATER = ('looks_sha256', 'backgrounds_sha256')
+"""Entries that sets of version 0.1.0 do not have; such a set resumes without this comparison."""
+
+
 def fingerprint(job: SynthJob) -> dict[str, Any]:
-    """What decides the pixels: recipe, seed, camera, objects, asset names and a digest of the meshes."""
-    digest = hashlib.sha256()
+    """What decides the pixels: recipe, seed, camera, objects and digests of meshes and backgrounds."""
+    shapes, looks, backgrounds = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    # Meshes as they are rendered, not their files: that covers materials and pictures wherever they came from,
+    # and a comment or a faster compression of a texture leaves the set what it is.
     for mesh in [model.mesh for model in job.models] + list(job.distractors):
         if mesh is not None:
-            digest.update(np.ascontiguousarray(mesh.vertices, 'f4').tobytes())
-            digest.update(np.ascontiguousarray(mesh.faces, 'i4').tobytes())
+            shapes.update(np.ascontiguousarray(mesh.vertices, 'f4').tobytes())
+            shapes.update(np.ascontiguousarray(mesh.faces, 'i4').tobytes())
+            for array in (mesh.colours, mesh.texture, mesh.uv, mesh.normals):
+                _add(looks, array)
+    # Whole files: one reading costs little beside rendering, which reads a photo for each image. Times of
+    # change would differ in a copy of the same folder, and sizes miss a photo that was repainted.
+    for path in job.backgrounds:
+        backgrounds.update(hashlib.sha256(path.read_bytes()).digest())
     return {
         'seed': job.seed,
         'recipe': json.loads(json.dumps(asdict(job.recipe))),
         'camera': [*job.camera.matrix.ravel().tolist(), job.camera.width, job.camera.height],
         'objects': [[model.obj_id, model.name] for model in job.models],
-        'meshes_sha256': digest.hexdigest(),
+        'meshes_sha256': shapes.hexdigest(),
+        'looks_sha256': looks.hexdigest(),
         'backgrounds': [path.name for path in job.backgrounds],
+        'backgrounds_sha256': backgrounds.hexdigest(),
     }
+
+
+def _add(digest: hashlib._Hash, array: AnyArray | None) -> None:
+    """Take an array (its shape too, so that neighbours cannot trade numbers) or its absence into a digest."""
+    if array is None:
+        digest.update(b'none')
+        return
+    plain = np.ascontiguousarray(array, 'u1' if array.dtype == np.uint8 else 'f4')
+    digest.update(f'{plain.shape}'.encode() + plain.tobytes())
 
 
 @dataclass(frozen=True)
@@ -200,12 +231,15 @@ def _check_out(job: SynthJob) -> None:
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding='utf-8'))
+            if not isinstance(before, dict):
+                raise ValueError('not a JSON object')
         except ValueError as error:
             raise ConfigError(f'{path}: damaged ({error}); choose another --out or delete this one') from error
-        different = sorted(key for key in present if before.get(key) != present[key])
+        compared = [key for key in present if key in before or key not in LATER]
+        different = sorted(WORDS.get(key, key) for key in compared if before.get(key) != present[key])
         if different:
             raise ConfigError(
-                f'{job.out} holds images made with another {", ".join(different)}: '
+                f'{job.out} holds images made with another {", another ".join(different)}: '
                 'choose another --out, or repeat the arguments of the first run to resume it'
             )
         return

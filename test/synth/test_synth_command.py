@@ -12,6 +12,7 @@ import pytest
 from kd6d_ros.cli.main import main
 from kd6d_ros.data.bop import BopDataset
 from kd6d_ros.data.objects import load_objects
+from kd6d_ros.errors import ConfigError
 
 trimesh = pytest.importorskip('trimesh', reason="mesh files need pip install 'kd6d_ros[synth]'")
 pytestmark = pytest.mark.render
@@ -253,11 +254,12 @@ def test_meshes_that_cannot_be_used(workshop, tmp_path, capsys, kind, message):
     refused(capsys, tmp_path / 'out', code, message)
 
 
-def test_a_broken_background_is_named(workshop, tmp_path, capsys, renderer):
+def test_a_broken_background_is_named(workshop, tmp_path, capsys):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos' / 'broken.jpg').write_bytes(b'no image')
-    assert synth(workshop, tmp_path / 'out', '--backgrounds', tmp_path / 'photos') == 2
-    assert 'broken.jpg: not a readable image' in capsys.readouterr().err
+    code = synth(workshop, tmp_path / 'out', '--backgrounds', tmp_path / 'photos')
+    refused(capsys, tmp_path / 'out', code, 'broken.jpg: not a readable image')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_an_unknown_setting_names_the_nearest(workshop, tmp_path, capsys):
@@ -277,6 +279,81 @@ def test_a_set_made_otherwise_is_not_mixed_with(workshop, tmp_path, capsys, rend
     assert content(out) == before
 
 
+@pytest.fixture
+def clutter(tmp_path):
+    """A model with a texture, a distractor with colours and a photo, each a file to repaint."""
+    from PIL import Image
+
+    for name in ('models', 'things', 'photos'):
+        (tmp_path / name).mkdir()
+    lines = ['mtllib skin.mtl', *(f'v {x} {y} 0' for x, y in ((0, 0), (0.1, 0), (0.1, 0.08), (0, 0.08)))]
+    lines += ['vt 0 0', 'vt 1 0', 'vt 1 1', 'vt 0 1', 'usemtl skin', 'f 1/1 2/2 3/3', 'f 1/1 3/3 4/4']
+    (tmp_path / 'models' / 'card.obj').write_text('\n'.join(lines))
+    (tmp_path / 'models' / 'skin.mtl').write_text('newmtl skin\nKd 1 1 1\nmap_Kd skin.png\n')
+    ball = trimesh.creation.icosphere(1, 0.04)
+    ball.visual.vertex_colors = np.tile([200, 40, 40, 255], (len(ball.vertices), 1))
+    ball.export(tmp_path / 'things' / 'ball.ply')
+    for path in ('models/skin.png', 'photos/a.png'):
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / path)
+    return tmp_path
+
+
+def job_of(clutter, out):
+    """The job of `kd6d synth` with the folders of `clutter`."""
+    from kd6d_ros.cli.main import build_parser
+    from kd6d_ros.cli.synth import make_job
+
+    args = ['synth', '--models', clutter / 'models', '--distractors', clutter / 'things', '--backgrounds',
+            clutter / 'photos', '--out', out, '--images', 1]  # fmt: skip
+    return make_job(build_parser('synth').parse_args([str(item) for item in args]))
+
+
+@pytest.mark.parametrize(
+    ('file', 'old', 'new', 'what'),
+    [
+        ('models/skin.png', None, None, 'another colour, texture or normal of a mesh'),
+        ('models/skin.mtl', b'map_Kd skin.png', b'Kd 0.1 0.9 0.1', 'another colour, texture or normal of a mesh'),
+        ('things/ball.ply', bytes([200, 40, 40, 255]), bytes([40, 200, 40, 255]), 'another colour, texture or normal'),
+        ('photos/a.png', None, None, 'another content of a background'),
+        ('models/card.obj', b'v 0.1 0 0', b'v 0.12 0 0', 'another shape of a mesh'),
+    ],
+)
+def test_other_pictures_or_colours_are_another_set(clutter, tmp_path, file, old, new, what):
+    from PIL import Image
+
+    from kd6d_ros.data.synth import _check_out
+
+    out = tmp_path / 'out'
+    _check_out(job_of(clutter, out))
+    _check_out(job_of(clutter, out))
+    path = clutter / file
+    if old is None:
+        Image.fromarray(np.full((16, 16, 3), 91, np.uint8)).save(path)
+    else:
+        assert old in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(ConfigError, match=f'holds images made with {what}.*: choose another --out'):
+        _check_out(job_of(clutter, out))
+
+
+def test_a_copy_of_the_folders_and_a_set_of_an_earlier_version_resume(clutter, tmp_path):
+    import shutil
+
+    from kd6d_ros.data.synth import _check_out
+
+    out = tmp_path / 'out'
+    _check_out(job_of(clutter, out))
+    copy = tmp_path / 'copy'
+    for name in ('models', 'things', 'photos'):
+        shutil.copytree(clutter / name, copy / name, copy_function=shutil.copyfile)
+    _check_out(job_of(copy, out))
+    record = json.loads((out / 'synth.json').read_text())
+    for key in ('looks_sha256', 'backgrounds_sha256'):
+        del record[key]
+    (out / 'synth.json').write_text(json.dumps(record))
+    _check_out(job_of(clutter, out))
+
+
 def test_a_foreign_split_is_not_touched(workshop, tmp_path, capsys):
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / 'precious.txt').write_text('mine')
@@ -286,9 +363,10 @@ def test_a_foreign_split_is_not_touched(workshop, tmp_path, capsys):
 
 
 def test_a_damaged_memory_is_named(workshop, tmp_path, capsys):
-    (tmp_path / 'synth.json').write_text('{')
-    assert synth(workshop, tmp_path) == 2
-    assert 'synth.json: damaged' in capsys.readouterr().err
+    for text in ('{', '[]'):
+        (tmp_path / 'synth.json').write_text(text)
+        assert synth(workshop, tmp_path) == 2
+        assert 'synth.json: damaged' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('workers', [1, 2])

@@ -84,15 +84,18 @@ def list_backgrounds(folder: Path | None) -> list[Path]:
     """Image files of a folder, sorted; None gives none (procedural backgrounds only).
 
     Raises:
-        DatasetError: no such folder, or no image in it.
+        DatasetError: no such folder, no image in it, or a file that only is called an image.
     """
     if folder is None:
         return []
     if not folder.is_dir():
         raise DatasetError(f'{folder}: backgrounds folder does not exist')
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not found:
         raise DatasetError(f'{folder}: no background image ({", ".join(IMAGE_SUFFIXES)}) in this folder')
+    for path in found:
+        if not cv2.haveImageReader(str(path)):
+            raise _unreadable(path)
     return found
 
 
@@ -104,5 +107,9 @@ def read_background(path: Path) -> ImageArray:
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None or min(image.shape[:2]) < 8:
-        raise DatasetError(f'{path}: not a readable image; remove it from the backgrounds folder')
+        raise _unreadable(path)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _unreadable(path: Path) -> DatasetError:
+    return DatasetError(f'{path}: not a readable image; remove it from the backgrounds folder')
