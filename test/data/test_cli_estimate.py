@@ -206,3 +206,26 @@ def test_broken_image_leaves_no_results(patched, dataset, tmp_path, capsys):
     assert main(['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(out)]) == 2
     assert 'cut off' in capsys.readouterr().err
     assert list(tmp_path.glob('*a.csv*')) == []
+
+
+def write_sizes(dataset, mug_mm):
+    """models/models_info.json of the dataset: a mug of that diameter and the brick."""
+    half = (1000 * MUG.keypoints.max(axis=0)).tolist()
+    entry = {f'min_{axis}': -value for axis, value in zip('xyz', half, strict=True)}
+    entry.update({f'size_{axis}': 2 * value for axis, value in zip('xyz', half, strict=True)})
+    (dataset / 'models').mkdir()
+    sizes = {'1': {'diameter': mug_mm, **entry}, '7': {'diameter': 150.0, **entry}}
+    (dataset / 'models' / 'models_info.json').write_text(json.dumps(sizes))
+
+
+def test_another_object_under_the_same_id_is_refused(bundle, dataset):
+    write_sizes(dataset, 102.1)
+    with pytest.raises(
+        ConfigError, match=r"object 1 of bundle 'fake' \(mug\) is 170\.0 mm across, that of .* 102\.1 mm"
+    ):
+        DatasetRun(bundle, RunOptions(dataset))
+
+
+def test_another_measurement_of_the_same_object_is_taken(bundle, dataset):
+    write_sizes(dataset, 165.0)
+    DatasetRun(bundle, RunOptions(dataset))
