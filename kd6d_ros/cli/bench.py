@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     names = [Path(bundle).name for bundle in args.bundle]
     if len(set(names)) < len(names):
         raise ConfigError('--bundle: two bundles have the same folder name, so one report would replace the other')
+    if args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f'--out {args.out}: is a file; expected a folder')
     # A broken bag is found before any engine starts.
     open_recording(args.bag)
     records = [_bench(args, bundle, args.out / name) for bundle, name in zip(args.bundle, names, strict=True)]

@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f'--min-detection-score {args.min_detection_score}: expected 0 to 1')
     if args.overlay_count < 0 or (args.limit is not None and args.limit < 1):
         raise ConfigError('--overlay-count must be at least 0 and --limit at least 1')
+    if args.overlays and Path(args.overlays).exists() and not Path(args.overlays).is_dir():
+        raise ConfigError(f'--overlays {args.overlays}: is a file; expected a folder')
     options = RunOptions(
         dataset=Path(args.dataset),
         split=args.split,

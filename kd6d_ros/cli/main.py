@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Optional, Sequence
 
 from kd6d_ros import __version__
 from kd6d_ros.cli.missing import cure_for
+from kd6d_ros.cli.output import check_json_target
 from kd6d_ros.errors import Kd6dError
 
 COMMANDS = {
@@ -84,6 +85,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     name = first if first in available_commands() else None
     try:
         parsed = build_parser(only=name).parse_args(arguments)
+        check_json_target(getattr(parsed, 'json', None))
         return int(parsed.handler(parsed) or 0)
     except Kd6dError as error:
         return _complain(name, str(error))

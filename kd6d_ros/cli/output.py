@@ -29,6 +29,21 @@ def wants_table(arguments: argparse.Namespace) -> bool:
     return getattr(arguments, 'json', None) != '-'
 
 
+def check_json_target(target: Optional[str]) -> None:
+    """Refuse what ``--json`` cannot write to; called before the work, whose result would be lost.
+
+    Raises:
+        ConfigError: the target is a folder, or lies in a folder that does not exist.
+    """
+    if target is None or target == '-':
+        return
+    path = Path(target)
+    if path.is_dir():
+        raise ConfigError(f'--json {target}: is a folder; name a file, or put --json last to print')
+    if not path.parent.is_dir():
+        raise ConfigError(f'--json {target}: the folder {path.parent} does not exist; create it first')
+
+
 def write_json(record: Mapping[str, Any], target: Optional[str]) -> None:
     """Write `record` where ``--json`` said: nowhere (None), standard output ('-') or a file (aside, renamed).
 
@@ -43,11 +58,8 @@ def write_json(record: Mapping[str, Any], target: Optional[str]) -> None:
     if target == '-':
         sys.stdout.write(text)
         return
+    check_json_target(target)
     path = Path(target)
-    if path.is_dir():
-        raise ConfigError(f'--json {target}: is a folder; name a file, or put --json last to print')
-    if not path.parent.is_dir():
-        raise ConfigError(f'--json {target}: the folder {path.parent} does not exist; create it first')
     aside = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         aside.write_text(text, encoding='utf-8')

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.images < 1 or args.workers < 1 or args.seed < 0:
         raise ConfigError('--images and --workers must be at least 1, --seed at least 0')
+    if args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f'--out {args.out}: is a file; expected a folder')
     job = make_job(args)
     result = run_synth(job, args.images, args.workers)
     write_models(args.models, job)
@@ -136,7 +138,7 @@ def _camera(path: Path | None, recipe: SynthRecipe) -> Camera:
             content = json.loads(path.read_text(encoding='utf-8'))
             fx, fy, cx, cy = (float(content[key]) for key in ('fx', 'fy', 'cx', 'cy'))
             width, height = int(content['width']), int(content['height'])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise CameraError(f'{path}: not a BOP camera.json with fx fy cx cy width height ({error})') from error
     if not (16 <= width <= 8192 and 16 <= height <= 8192):
         raise CameraError(f'image size {width}x{height}: each side must be 16..8192 px')
