@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import AnyArray, Camera, FloatArray
 
-CORNER_WEIGHT = 0.15
+CORNER_WEIGHT = 0.03
 """Weight of one corner prediction of score 1 against a surface point of weight 1."""
 
 LEAST_POINTS = 8

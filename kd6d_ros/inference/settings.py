@@ -34,7 +34,7 @@ class EstimatorSettings:
     score_threshold: float = _setting(
         -1.0, 'Least score of a cell, 0 to 1; -1 takes the value of the bundle.', -1.0, 1.0
     )
-    min_score: float = _setting(0.2, 'Least score of a published pose, 0 to 1.', 0.0, 1.0)
+    min_score: float = _setting(0.6, 'Least score of a published pose, 0 to 1.', 0.0, 1.0)
     min_inliers: int = _setting(12, 'Least 2D-3D correspondences that agree with a pose.', 4, 10000)
     min_inlier_ratio: float = _setting(0.35, 'Least share of correspondences that agree.', 0.0, 1.0)
     inlier_threshold_px: float = _setting(
