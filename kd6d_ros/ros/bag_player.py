@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
 QUEUE = 30
-SETTLE_S = 0.5
-"""The other side of a match may still be busy with it; best-effort data sent before is lost."""
+SETTLE_S = 2.0
+"""The other side of a match may still be busy with it; best-effort data sent before is lost. Half a second was not
+enough for three processes on two cores: they lost every other image of the first second."""
 
 
 def build_parser() -> argparse.ArgumentParser:
