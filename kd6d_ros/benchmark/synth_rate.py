@@ -1,7 +1,8 @@
-"""How many training images a second `kd6d synth` writes, start-up included."""
+"""How many training images a second `kd6d synth` writes, and how long it takes to start."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class SynthPlan:
     models: Path
     recipe: Path
     arguments: Tuple[str, ...] = ()
-    images: int = 250
+    images: int = 500
     workers: int = 2
     seed: int = 5
 
@@ -43,7 +44,8 @@ def lmo_plan(shared: Path, root: Path) -> Optional[SynthPlan]:
 
 
 def measure(plan: SynthPlan) -> Dict[str, Any]:
-    """Render into a temporary folder and time it from start to end of the command.
+    """Render into a temporary folder: the rate that the command reports, which counts from its first image, and the
+    seconds from start to end, loading and baking the meshes included.
 
     Raises:
         BagError: the command failed; its last line is in the message.
@@ -66,6 +68,7 @@ def measure(plan: SynthPlan) -> Dict[str, Any]:
             '--config',
             str(plan.recipe),
             *plan.arguments,
+            '--json',
         )
         started = monotonic()
         child = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -73,6 +76,7 @@ def measure(plan: SynthPlan) -> Dict[str, Any]:
         if child.returncode != 0:
             last = (child.stderr.strip().splitlines() or ['it said nothing'])[-1]
             raise BagError(f'kd6d synth ended with code {child.returncode}: {last}')
+        rate = float(json.loads(child.stdout)['images_per_second'])
         written = len(list(out.glob('train*/*/rgb/*')))
     if written != plan.images:
         raise BagError(f'kd6d synth wrote {written} of {plan.images} images')
@@ -83,7 +87,7 @@ def measure(plan: SynthPlan) -> Dict[str, Any]:
         'recipe': plan.recipe.name,
         'models': plan.models.parent.name,
         'seconds': round(seconds, 2),
-        'images_per_s': round(plan.images / seconds, 2),
+        'images_per_s': round(rate, 2),
         'limit': LIMIT,
-        'within_limits': plan.images / seconds >= LIMIT,
+        'within_limits': rate >= LIMIT,
     }

@@ -250,6 +250,8 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
 
     def _crashed(self, error: BaseException) -> None:
         """An error nobody foresaw must not end the worker."""
+        if not self.context.ok():
+            return  # shut down while an image was in work: publishing fails then, and nobody is at fault
         self.statistics.mark('refused')
         text = f'{type(error).__name__}: {error} (a fault of this package, please report it)'
         if self.problem('fault', 'estimation', ERROR, text):
