@@ -19,9 +19,11 @@ import cv2
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
+from kd6d_ros.inference.robust import minimise
 from kd6d_ros.types import RigidTransform
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.robust import Pose
     from kd6d_ros.types import AnyArray, Camera, FloatArray
 
 SOLVER = getattr(cv2, 'SOLVEPNP_SQPNP', cv2.SOLVEPNP_EPNP)
@@ -36,8 +38,10 @@ GOOD_OPINION = 0.25
 SOFTNESS = 2.0
 """Scale of the refinement's robust cost as a multiple of the inlier threshold."""
 
+TOLERANCE = 1e-5
+"""The refinement ends when a step gains less than this share of the cost."""
+
 MIN_CORNERS = 4
-MAX_STEPS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,28 +98,35 @@ class _Problem:
     focal: FloatArray
     threshold: float
 
-    def residuals(self, rotation: FloatArray, translation: FloatArray) -> Optional[FloatArray]:
+    def residuals(self, pose: Pose) -> Optional[FloatArray]:
         """(K, 8, 2) [px]: by the pose minus by the network; None when a corner is not in front."""
-        moved = self.points @ rotation.T + translation
+        moved = self.points @ pose[0].T + pose[1]
         if moved[:, 2].min() <= 1e-6:
             return None
         out: FloatArray = (moved[:, :2] / moved[:, 2:] - self.rays) * self.focal
         return out
 
-    def truncated_cost(self, rotation: FloatArray, translation: FloatArray) -> float:
-        residual = self.residuals(rotation, translation)
+    def truncated_cost(self, pose: Pose) -> float:
+        residual = self.residuals(pose)
         if residual is None:
             return float('inf')
         squared = np.einsum('kcd,kcd->kc', residual, residual)
         return float((np.minimum(squared, self.threshold**2) * self.weight).sum())
 
+    def normal_equations(self, pose: Pose, residual: FloatArray, weight: FloatArray) -> Tuple[FloatArray, FloatArray]:
+        """All cells share a corner's Jacobian, so sum them first."""
+        jacobian = corner_jacobian(self.points, *pose, self.focal).reshape(-1, 6)
+        pull = (weight[..., None] * residual).sum(axis=0).reshape(-1)
+        hessian = (jacobian * np.repeat(weight.sum(axis=0), 2)[:, None]).T @ jacobian
+        return np.asarray(hessian, np.float64), np.asarray(pull @ jacobian, np.float64)
 
-def _best_opinion(problem: _Problem) -> Optional[Tuple[FloatArray, FloatArray]]:
+
+def _best_opinion(problem: _Problem) -> Optional[Pose]:
     """The pose of least truncated cost among those of the median corners and of the best cells."""
     limit = float(problem.weight.sum()) * problem.threshold**2
     best, best_cost = None, np.inf
     for pose in _opinions(problem):
-        cost = problem.truncated_cost(*pose)
+        cost = problem.truncated_cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
         if cost < GOOD_OPINION * limit:
@@ -123,7 +134,7 @@ def _best_opinion(problem: _Problem) -> Optional[Tuple[FloatArray, FloatArray]]:
     return best
 
 
-def _opinions(problem: _Problem) -> Iterator[Tuple[FloatArray, FloatArray]]:
+def _opinions(problem: _Problem) -> Iterator[Pose]:
     """Poses of the median corners, then of the best cells."""
     seen = problem.weight.sum(axis=0) > 0
     pose = minimal_pose(problem.points[seen], _weighted_median(problem.rays[:, seen], problem.weight[:, seen]))
@@ -148,7 +159,7 @@ def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
     return out
 
 
-def minimal_pose(points: FloatArray, rays: FloatArray) -> Optional[Tuple[FloatArray, FloatArray]]:
+def minimal_pose(points: FloatArray, rays: FloatArray) -> Optional[Pose]:
     """Rotation and translation from points (N, 3) and normalised rays (N, 2) without outliers; None: no solution."""
     try:
         found, vector, translation = cv2.solvePnP(points, np.ascontiguousarray(rays), np.eye(3), None, flags=SOLVER)
@@ -159,76 +170,17 @@ def minimal_pose(points: FloatArray, rays: FloatArray) -> Optional[Tuple[FloatAr
     return cv2.Rodrigues(vector)[0], translation.reshape(3)  # type: ignore[return-value]
 
 
-def _refine(problem: _Problem, pose: Tuple[FloatArray, FloatArray]) -> Optional[PnpResult]:
-    rotation, translation = pose
-    rotation, translation = _minimise(problem, rotation, translation, SOFTNESS * problem.threshold)
-    residual = problem.residuals(rotation, translation)
-    if residual is None or translation[2] <= 0:
+def _refine(problem: _Problem, pose: Pose) -> Optional[PnpResult]:
+    pose = minimise(problem, pose, SOFTNESS * problem.threshold, TOLERANCE)
+    residual = problem.residuals(pose)
+    if residual is None or pose[1][2] <= 0:
         return None
     squared = np.einsum('kcd,kcd->kc', residual, residual)
     inliers = (squared < problem.threshold**2) & (problem.weight > 0)
     if (inliers.any(axis=0)).sum() < MIN_CORNERS:
         return None
     rms = float(np.sqrt(squared[inliers].mean()))
-    return PnpResult(RigidTransform(rotation, translation), inliers, rms)
-
-
-def _minimise(
-    problem: _Problem, rotation: FloatArray, translation: FloatArray, scale: float
-) -> Tuple[FloatArray, FloatArray]:
-    """Levenberg-Marquardt on the Geman-McClure cost with the given scale [px], reweighted at every step."""
-    residual = problem.residuals(rotation, translation)
-    if residual is None:
-        return rotation, translation
-    damping = 1e-4
-    weight, cost = _robust(problem, residual, scale)
-    for _ in range(MAX_STEPS):
-        step = _step(problem, rotation, translation, residual, weight, damping)
-        if step is None:
-            break
-        turned = cv2.Rodrigues(step[:3])[0] @ rotation
-        moved = translation + step[3:]
-        tried = problem.residuals(turned, moved)
-        tried_weight, tried_cost = (weight, np.inf) if tried is None else _robust(problem, tried, scale)
-        if tried is None or tried_cost > cost:
-            damping *= 30.0
-            if damping > 1e3:
-                break
-            continue
-        done = cost - tried_cost < 1e-5 * cost
-        rotation, translation, residual, weight, cost = turned, moved, tried, tried_weight, tried_cost
-        damping *= 0.1
-        if done:
-            break
-    return rotation, translation
-
-
-def _robust(problem: _Problem, residual: FloatArray, scale: float) -> Tuple[FloatArray, float]:
-    """Geman-McClure: weights (K, 8) and cost."""
-    squared = np.einsum('kcd,kcd->kc', residual, residual)
-    share = problem.weight / (1.0 + squared / scale**2)
-    weight: FloatArray = share / (1.0 + squared / scale**2)
-    return weight, float((share * squared).sum())
-
-
-def _step(
-    problem: _Problem,
-    rotation: FloatArray,
-    translation: FloatArray,
-    residual: FloatArray,
-    weight: FloatArray,
-    damping: float,
-) -> Optional[FloatArray]:
-    """Step (6,) = rotation vector, translation. All cells share a corner's Jacobian, so sum them first."""
-    jacobian = corner_jacobian(problem.points, rotation, translation, problem.focal).reshape(-1, 6)
-    pull = (weight[..., None] * residual).sum(axis=0).reshape(-1)
-    hessian = (jacobian * np.repeat(weight.sum(axis=0), 2)[:, None]).T @ jacobian
-    hessian.flat[::7] *= 1.0 + damping
-    try:
-        out: FloatArray = np.linalg.solve(hessian, -(pull @ jacobian))
-    except np.linalg.LinAlgError:
-        return None
-    return out if np.isfinite(out).all() else None
+    return PnpResult(RigidTransform(*pose), inliers, rms)
 
 
 def corner_jacobian(points: FloatArray, rotation: FloatArray, translation: FloatArray, focal: FloatArray) -> FloatArray:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
 from kd6d_ros.inference.pnp import (
-    MAX_STEPS,
     MIN_CORNERS,
     SOFTNESS,
     PnpResult,
@@ -23,9 +21,11 @@ from kd6d_ros.inference.pnp import (
     minimal_pose,
     solve_pose,
 )
+from kd6d_ros.inference.robust import geman_mcclure, minimise
 from kd6d_ros.types import RigidTransform
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.robust import Pose
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import AnyArray, Camera, FloatArray
 
@@ -38,7 +38,8 @@ LEAST_POINTS = 8
 FAR = 1e6
 """Residual [px] of a surface point that a pose puts behind the camera: an outlier like any other."""
 
-Pose = Tuple['FloatArray', 'FloatArray']
+TOLERANCE = 1e-4
+"""The refinement ends when a step gains less than this share of the cost, outliers' constant share included."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,16 @@ class _Correspondences:
     def cost(self, pose: Pose) -> float:
         """Geman-McClure cost with the scale of the inlier threshold."""
         residual = self.residuals(pose)
-        return np.inf if residual is None else self.robust(residual, self.threshold)[1]
+        return np.inf if residual is None else geman_mcclure(residual, self.weight, self.threshold)[1]
 
-    def robust(self, residual: FloatArray, scale: float) -> Tuple[FloatArray, float]:
-        squared = np.einsum('md,md->m', residual, residual)
-        share = self.weight / (1.0 + squared / scale**2)
-        weight: FloatArray = share / (1.0 + squared / scale**2)
-        return weight, float((share * squared).sum())
+    def normal_equations(self, pose: Pose, residual: FloatArray, weight: FloatArray) -> Tuple[FloatArray, FloatArray]:
+        """Points behind the camera are left out: one in its plane has no finite derivative."""
+        seen = residual[:, 0] != FAR
+        points, residual, weight = self.points[seen], residual[seen], weight[seen]
+        jacobian = corner_jacobian(points, *pose, self.focal).reshape(-1, 6)
+        weighted = jacobian * np.repeat(weight, 2)[:, None]
+        hessian = np.asarray(weighted.T @ jacobian, np.float64)
+        return hessian, np.asarray(residual.reshape(-1) @ weighted, np.float64)
 
 
 def solve_with_surface(
@@ -102,11 +106,11 @@ def solve_with_surface(
     problem = _problem(points, pixels, scores, surface, camera, threshold)
     best, best_cost = None, np.inf
     for start in _starts(first, problem, len(surface.points)):
-        pose = _minimise(problem, start, SOFTNESS * threshold)
+        pose = minimise(problem, start, SOFTNESS * threshold, TOLERANCE)
         cost = problem.cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
-    return None if best is None else _result(problem, _minimise(problem, best, threshold))
+    return None if best is None else _result(problem, minimise(problem, best, threshold, TOLERANCE))
 
 
 def _problem(
@@ -143,50 +147,6 @@ def _starts(first: Optional[PnpResult], problem: _Correspondences, count: int) -
         pose = minimal_pose(problem.points[used], problem.rays[used])
         if pose is not None:
             yield pose
-
-
-def _minimise(problem: _Correspondences, pose: Pose, scale: float) -> Pose:
-    residual = problem.residuals(pose)
-    if residual is None:
-        return pose
-    damping = 1e-4
-    weight, cost = problem.robust(residual, scale)
-    for _ in range(MAX_STEPS):
-        step = _step(problem, pose, residual, weight, damping)
-        if step is None:
-            break
-        turn: FloatArray = np.asarray(cv2.Rodrigues(step[:3])[0], np.float64)
-        tried = (turn @ pose[0], pose[1] + step[3:])
-        tried_residual = problem.residuals(tried)
-        tried_weight, tried_cost = (weight, np.inf) if tried_residual is None else problem.robust(tried_residual, scale)
-        if tried_residual is None or tried_cost > cost:
-            damping *= 30.0
-            if damping > 1e3:
-                break
-            continue
-        done = cost - tried_cost < 1e-4 * cost
-        pose, residual, weight, cost = tried, tried_residual, tried_weight, tried_cost
-        damping *= 0.1
-        if done:
-            break
-    return pose
-
-
-def _step(
-    problem: _Correspondences, pose: Pose, residual: FloatArray, weight: FloatArray, damping: float
-) -> Optional[FloatArray]:
-    """Step (6,) = rotation vector, translation."""
-    seen = residual[:, 0] != FAR  # a point in the plane of the camera has no finite derivative
-    points, residual, weight = problem.points[seen], residual[seen], weight[seen]
-    jacobian = corner_jacobian(points, *pose, problem.focal).reshape(-1, 6)
-    weighted = jacobian * np.repeat(weight, 2)[:, None]
-    hessian = np.asarray(weighted.T @ jacobian, np.float64)
-    hessian.flat[::7] *= 1.0 + damping
-    try:
-        out: FloatArray = np.asarray(np.linalg.solve(hessian, -(residual.reshape(-1) @ weighted)), np.float64)
-    except np.linalg.LinAlgError:
-        return None
-    return out if np.isfinite(out).all() else None
 
 
 def _result(problem: _Correspondences, pose: Pose) -> Optional[PnpResult]:
