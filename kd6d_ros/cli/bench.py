@@ -36,14 +36,13 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Bench each bundle, print one table."""
     from kd6d_ros.benchmark.live import open_recording
-    from kd6d_ros.cli.output import format_table, wants_table, write_json
+    from kd6d_ros.cli.output import check_folder, format_table, wants_table, write_json
     from kd6d_ros.errors import ConfigError
 
     names = [Path(bundle).name for bundle in args.bundle]
     if len(set(names)) < len(names):
         raise ConfigError('--bundle: two bundles have the same folder name, so one report would replace the other')
-    if args.out.exists() and not args.out.is_dir():
-        raise ConfigError(f'--out {args.out}: is a file; expected a folder')
+    check_folder(f'--out {args.out}', args.out)
     # A broken bag is found before any engine starts.
     open_recording(args.bag)
     records = [_bench(args, bundle, args.out / name) for bundle, name in zip(args.bundle, names, strict=True)]

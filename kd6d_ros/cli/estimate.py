@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Estimate, write the results, print a summary."""
     from pathlib import Path
 
-    from kd6d_ros.cli.output import format_table, wants_table, write_json
+    from kd6d_ros.cli.output import check_folder, format_table, wants_table, write_json
     from kd6d_ros.data.bop_run import DatasetRun, RunOptions
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.evaluation.results_csv import write_results
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f'--min-detection-score {args.min_detection_score}: expected 0 to 1')
     if args.overlay_count < 0 or (args.limit is not None and args.limit < 1):
         raise ConfigError('--overlay-count must be at least 0 and --limit at least 1')
-    if args.overlays and Path(args.overlays).exists() and not Path(args.overlays).is_dir():
-        raise ConfigError(f'--overlays {args.overlays}: is a file; expected a folder')
+    if args.overlays:
+        check_folder(f'--overlays {args.overlays}', Path(args.overlays))
     options = RunOptions(
         dataset=Path(args.dataset),
         split=args.split,

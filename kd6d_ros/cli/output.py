@@ -29,6 +29,16 @@ def wants_table(arguments: argparse.Namespace) -> bool:
     return getattr(arguments, 'json', None) != '-'
 
 
+def check_folder(name: str, path: Path) -> None:
+    """Refuse a file where a command will make or fill a folder; `name` leads the message, e.g. ``--out runs``.
+
+    Raises:
+        ConfigError: `path` is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f'{name}: is a file; expected a folder')
+
+
 def check_json_target(target: Optional[str]) -> None:
     """Refuse what ``--json`` cannot write to; called before the work, whose result would be lost.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd6d_ros.cli.output import add_json_argument, wants_table, write_json
+from kd6d_ros.cli.output import add_json_argument, check_folder, wants_table, write_json
 
 if TYPE_CHECKING:
     from kd6d_ros.data.scenes.recipe import SynthRecipe
@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.images < 1 or args.workers < 1 or args.seed < 0:
         raise ConfigError('--images and --workers must be at least 1, --seed at least 0')
-    if args.out.exists() and not args.out.is_dir():
-        raise ConfigError(f'--out {args.out}: is a file; expected a folder')
+    check_folder(f'--out {args.out}', args.out)
     job = make_job(args)
     result = run_synth(job, args.images, args.workers)
     write_models(args.models, job)

@@ -51,13 +51,13 @@ def _check_before(recipe: Recipe) -> None:
         DatasetError: no such dataset or split. ConfigError: an output folder that is none, or names and devices
             that Lightning does not know or this machine does not have.
     """
+    from kd6d_ros.cli.output import check_folder
     from kd6d_ros.data.bop import BopDataset
     from kd6d_ros.errors import ConfigError
 
     BopDataset.open(Path(recipe.data.train)).split(recipe.data.split)
     for name, folder in (('out', recipe.folder), ('data.cache', Path(recipe.data.cache))):
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f'{name}={folder}: is a file; expected a folder')
+        check_folder(f'{name}={folder}', folder)
 
     import logging
 
