@@ -86,7 +86,7 @@ class WindowDataset(IterableDataset[Sample]):
     def _windows(self, pack: FramePack, frames: AnyArray, rng: np.random.Generator) -> Iterator[Sample]:
         while True:
             for number in rng.permutation(frames):
-                frame = pack.frame(int(number))
+                frame = pack.frame(int(number), with_depth=self.recipe.network.surface > 0)
                 for _ in range(self.recipe.sampling.crops_per_frame):
                     yield make_sample(frame, self.recipe, rng)
 

@@ -105,8 +105,8 @@ class FramePack:
     def frames_of(self, scenes: Sequence[int]) -> AnyArray:
         return np.flatnonzero(np.isin(self.index['scene'], list(scenes)))
 
-    def frame(self, number: int) -> Frame:
-        """Decode frame `number`."""
+    def frame(self, number: int, with_depth: bool = True) -> Frame:
+        """Decode frame `number`; without `with_depth` nobody waits for a map that nobody looks at."""
         image = self._decode(self.images, 'image_offset', number, cv2.IMREAD_COLOR)
         labels = self._decode(self.labels, 'label_offset', number, cv2.IMREAD_GRAYSCALE)
         first, last = self.index['annotation_offset'][number : number + 2]
@@ -127,7 +127,7 @@ class FramePack:
             self.diameter[part],
             self.rotation[part],
             self.translation[part],
-            self._depth(number),
+            self._depth(number) if with_depth else None,
         )
 
     def _depth(self, number: int) -> AnyArray | None:

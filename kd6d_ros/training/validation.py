@@ -95,7 +95,7 @@ def validate(
     for stamp, number in enumerate(frames):
         if seen >= count:
             break
-        frame = pack.frame(int(number))
+        frame = pack.frame(int(number), with_depth=False)
         truth, detections = _targets(frame, objects, rng)
         if not truth:
             continue
