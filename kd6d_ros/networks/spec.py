@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kd6d_ros.errors import ConfigError
 
-BACKBONES = ('darknet53', 'darknet_tiny', 'darknet_tiny_h')
+BACKBONES = ('darknet53', 'darknet_tiny', 'darknet_tiny_h', 'efficientnet_lite0')
 NORMS = ('group', 'batch')
 
 
@@ -49,7 +49,7 @@ class NetworkSpec:
     @property
     def input_multiple(self) -> int:
         """Input width and height must be multiples of this: the coarsest stride of the backbone."""
-        return 32 if self.backbone == 'darknet53' else 16
+        return 16 if self.backbone in ('darknet_tiny', 'darknet_tiny_h') else 32
 
     @property
     def anchor_sizes(self) -> tuple[float, ...]:

@@ -48,6 +48,21 @@ class AveragedWeights(nn.Module):
                 value.copy_(theirs[key])
 
 
+def parameter_groups(
+    network: KeypointNetwork, lr: float, backbone_lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser: the backbone at `backbone_lr` times `lr`, no decay for biases and normalisation."""
+    backbone = {id(p) for p in network.backbone.parameters()}
+    groups = []
+    for inside, factor in ((True, backbone_lr), (False, 1.0)):
+        part = [p for p in network.parameters() if p.requires_grad and (id(p) in backbone) == inside]
+        groups += [
+            {'params': [p for p in part if p.ndim > 1], 'lr': factor * lr, 'weight_decay': weight_decay},
+            {'params': [p for p in part if p.ndim <= 1], 'lr': factor * lr, 'weight_decay': 0.0},
+        ]
+    return groups
+
+
 class KeypointModule(L.LightningModule):
     """Trains a ``KeypointNetwork`` on window batches; `average.network` is what gets exported."""
 
@@ -80,12 +95,7 @@ class KeypointModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.recipe.optimiser
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [
-            {'params': decayed, 'weight_decay': settings.weight_decay},
-            {'params': plain, 'weight_decay': 0.0},
-        ]
+        groups = parameter_groups(self.network, settings.lr, settings.backbone_lr, settings.weight_decay)
         optimiser = torch.optim.AdamW(groups, lr=settings.lr)
         steps = self.recipe.train.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps, settings.warmup))

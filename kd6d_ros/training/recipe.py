@@ -114,9 +114,11 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW with one cycle: linear warm-up over `warmup` of the steps, then cosine to 0.2 % of lr."""
+    """AdamW with one cycle: linear warm-up over `warmup` of the steps, then cosine to 0.2 % of lr. backbone_lr:
+    factor of lr for the backbone (0.2 for one that starts from ImageNet: more forgets it)."""
 
     lr: float = 1e-3
+    backbone_lr: float = 1.0
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip_norm: float = 1.0
@@ -215,6 +217,7 @@ def _check(recipe: Recipe, where: str) -> None:
         'train.steps': recipe.train.steps,
         'train.batch_size': recipe.train.batch_size,
         'optimiser.lr': recipe.optimiser.lr,
+        'optimiser.backbone_lr': recipe.optimiser.backbone_lr,
         'assignment.cells_per_object': recipe.assignment.cells_per_object,
         'sampling.crops_per_frame': recipe.sampling.crops_per_frame,
         'sampling.buffer': recipe.sampling.buffer,

@@ -27,7 +27,7 @@ from kd6d_ros.training.dataset import Sample, WindowDataset, collate
 from kd6d_ros.training.frames import FramePack, describe, pack_frames
 from kd6d_ros.training.module import KeypointModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
-from kd6d_ros.training.start_weights import load_start, recalibrate
+from kd6d_ros.training.start_weights import recalibrate, start_network, take_weights
 from kd6d_ros.training.validation import validate
 from kd6d_ros.types import ObjectModel
 
@@ -156,11 +156,15 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     data = Windows(recipe)
+    module = KeypointModule(recipe)
+    start = start_network(recipe)
     if not rank_zero_only.rank:  # other processes start later and would find the folder taken
         _claim(folder, recipe, resume)
-    module = KeypointModule(recipe)
-    if recipe.initial_weights:
-        _initialise(module, data)
+    if start is not None:
+        if start.unfolded:
+            recalibrate(start.network, data.some_images(CALIBRATION_WINDOWS))
+        for network in (module.network, module.average.network):
+            take_weights(network, start.network)
     if resume:
         data.start_step = _resumed_step(last)
     trainer = _trainer(recipe, data)
@@ -229,19 +233,6 @@ def _check_same(folder: Path, recipe: Recipe) -> None:
     for group in ('network', 'input', 'assignment', 'data'):
         if getattr(before, group) != getattr(recipe, group):
             raise ConfigError(f'{folder}: the run was started with other {group} settings; use another out folder')
-
-
-def _initialise(module: KeypointModule, data: Windows) -> None:
-    """Take every weight of `initial_weights` (checkpoint or bundle) whose name and shape fit."""
-    path = Path(data.recipe.initial_weights)
-    start = load_start(path)
-    if path.is_dir():
-        recalibrate(start, data.some_images(CALIBRATION_WINDOWS))
-    source = start.state_dict()
-    for network in (module.network, module.average.network):
-        own = network.state_dict()
-        fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
-        network.load_state_dict(fitting, strict=False)
 
 
 def _facts(recipe: Recipe, network: torch.nn.Module, step: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a run may start from: a checkpoint, or a bundle whose checkpoint nobody has any more.
+"""Where a run may start from: ImageNet, a checkpoint, or a bundle whose checkpoint nobody has any more.
 
 A bundle's graph holds the weights with batch normalisation folded into the convolutions, under names that the
 exporter made up. A twin of the network with random weights is exported the same way: where a random value of
@@ -10,7 +10,7 @@ what the bundle computes, and can be trained on.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -25,19 +25,44 @@ from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.networks.spec import NetworkSpec
 from kd6d_ros.strict_yaml import from_mapping
 from kd6d_ros.training.checkpoint import load_checkpoint
+from kd6d_ros.training.imagenet import IMAGENET, load_imagenet
 
 if TYPE_CHECKING:
+    from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray
 
 
-def load_start(path: Path) -> KeypointNetwork:
-    """The network (evaluation mode) of a checkpoint file or of a bundle folder.
+class Start(NamedTuple):
+    """A network (evaluation mode) to start from; unfolded: its batch normalisation needs ``recalibrate``."""
+
+    network: nn.Module
+    unfolded: bool
+
+
+def start_network(recipe: Recipe) -> Start | None:
+    """What `recipe.initial_weights` names: a checkpoint file, a bundle folder or ImageNet; None for nothing.
 
     Raises:
-        ConfigError: neither, or weights that do not fit.
+        ConfigError: neither, or ImageNet weights that are not to be had.
         BundleError: a damaged bundle, or one of another exporter.
     """
-    return network_of_bundle(path) if path.is_dir() else load_checkpoint(path).network
+    if not recipe.initial_weights:
+        return None
+    if recipe.initial_weights == IMAGENET:
+        network = KeypointNetwork(recipe.network)
+        load_imagenet(network.backbone)
+        return Start(nn.ModuleDict({'backbone': network.backbone}), unfolded=False)
+    path = Path(recipe.initial_weights)
+    if path.is_dir():
+        return Start(network_of_bundle(path), unfolded=True)
+    return Start(load_checkpoint(path).network, unfolded=False)
+
+
+def take_weights(network: nn.Module, start: nn.Module) -> None:
+    """Overwrite every weight of `network` whose name and shape `start` knows."""
+    own = network.state_dict()
+    fitting = {k: v for k, v in start.state_dict().items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(fitting, strict=False)
 
 
 def network_of_bundle(folder: Path) -> KeypointNetwork:
@@ -124,7 +149,7 @@ def _statistics(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def recalibrate(network: KeypointNetwork, images: Tensor) -> None:
+def recalibrate(network: nn.Module, images: Tensor) -> None:
     """Give every batch normalisation the statistics of `images` (N, 3, S, S) without changing the output.
 
     Raises:

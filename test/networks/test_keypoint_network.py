@@ -31,6 +31,7 @@ def test_parameter_counts_match_the_description(backbone):
         ('darknet53', (8, 16, 32, 64, 128), 256, {8: 256, 16: 512, 32: 1024}),
         ('darknet_tiny', (8, 16, 32, 64), 256, {8: 128, 16: 128}),
         ('darknet_tiny_h', (8, 16, 32, 64), 128, {8: 64, 16: 64}),
+        ('efficientnet_lite0', (8, 16, 32, 64), 96, {8: 40, 16: 112, 32: 192}),
     ],
 )
 def test_feature_shapes(backbone, strides, channels, features):
@@ -65,6 +66,8 @@ def test_every_parameter_gets_a_gradient(norm, strides):
         ('darknet_tiny_h', (8, 16, 32)),
         ('darknet53', (16, 32, 64)),
         ('darknet53', (8, 16, 32)),
+        ('efficientnet_lite0', (16, 32)),
+        ('efficientnet_lite0', (8, 16, 32)),
     ],
 )
 def test_the_surface_has_stride_8_whatever_the_levels(backbone, strides):

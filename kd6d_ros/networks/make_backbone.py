@@ -1,0 +1,19 @@
+"""The backbones by their names in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kd6d_ros.networks.backbones import Backbone, DarkNet53, DarkNetTiny
+from kd6d_ros.networks.efficientnet_lite import EfficientNetLite0
+
+
+def make_backbone(name: str) -> Backbone:
+    """The backbone called `name` (see ``spec.BACKBONES``), randomly initialised."""
+    makers: dict[str, Callable[[], Backbone]] = {
+        'darknet53': DarkNet53,
+        'darknet_tiny': DarkNetTiny,
+        'darknet_tiny_h': lambda: DarkNetTiny(0.5),
+        'efficientnet_lite0': EfficientNetLite0,
+    }
+    return makers[name]()
