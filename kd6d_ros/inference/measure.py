@@ -124,6 +124,10 @@ class Measurer:
     ) -> Optional[Candidate]:
         model = self._bundle.objects[cloud.class_index]
         settings = self._settings
+        if mode != 'detections' and cloud.score < settings.min_score:  # a search meets many: not worth a solver
+            if mode != 'frame':  # which only says where to measure
+                frame.reject(model.name, gates.SCORE, cloud.score, settings.min_score, mode)
+            return None
         with frame.timed('pnp'):
             pixels = crop.to_image(cloud.keypoints)
             threshold = max(settings.inlier_threshold_px, settings.inlier_threshold_relative * cloud.size / crop.scale)
