@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from kd6d_ros.ros.diagnostics import ERROR, WARN
 from kd6d_ros.ros.factory import describe
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 LOSS_SHARE = 0.05
 """Lost images are reported from this share of those that were sent."""
 
-
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 WORDS = {'image': 'image', 'camera_info': 'CameraInfo', 'detections_in': 'detections'}
 
 
@@ -39,13 +40,23 @@ def check_inputs(node: Any) -> None:
             node.problems.clear(f'no {role}')
     arrived, lost = inputs.arrived, inputs.losses.lost
     if lost > max(3, LOSS_SHARE * (arrived + lost)):
-        text = (
-            f'{lost} images were lost before they arrived (gaps in the stamps; {arrived} arrived): give the camera '
-            'driver the Fast DDS profile of this package, or use image_transport:=compressed'
-        )
+        cure = loss_cure(inputs.topics['image'].endswith('/compressed'), os.environ)
+        text = f'{lost} images were lost before they arrived (gaps in the stamps; {arrived} arrived): {cure}'
         node.problem('losses', 'input', WARN, text, lasting=True)
     else:
         node.problems.clear('losses')
+
+
+def loss_cure(compressed: bool, environment: Mapping[str, str]) -> str:
+    """What to try against lost images that is not in use yet."""
+    cures = []
+    if 'fastrtps' in environment.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp'):
+        mine = any(environment.get(name) for name in PROFILE_VARIABLES)
+        cures.append(f'give {"" if mine else "this node and "}the camera driver the Fast DDS profile of this package')
+    if not compressed:
+        cures.append('use image_transport:=compressed')
+    cures.append('lower the rate or the size of the images')
+    return ', or '.join(cures)
 
 
 def _missing(inputs: Inputs, role: str, age: float) -> str:
