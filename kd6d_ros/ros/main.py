@@ -22,9 +22,10 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
     """Run the node until it is interrupted; exit code 2 with one line when it cannot start."""
     try:
         import rclpy
-        from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+        from rclpy.executors import ExternalShutdownException
         from rclpy.utilities import remove_ros_args, try_shutdown
 
+        from kd6d_ros.ros.executor import OnceExecutor
         from kd6d_ros.ros.node import PoseEstimatorNode
     except ImportError as error:
         print(f'pose_estimator: {_cure(error)}', file=sys.stderr)
@@ -41,7 +42,7 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
         print(f'pose_estimator: cannot start: {lines[0] if lines else type(error).__name__}', file=sys.stderr)
         try_shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=THREADS)
+    executor = OnceExecutor(THREADS, lambda error: _report(node, error))
     executor.add_node(node)
     try:
         while rclpy.ok():
@@ -56,7 +57,7 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
 
 
 def _spin(executor: Any, node: Any) -> None:
-    """Spin until the end; a callback that raises must not end the node."""
+    """Spin until the end; what fails between two callbacks must not end the node either."""
     from rclpy.executors import ExternalShutdownException
 
     try:
@@ -64,8 +65,11 @@ def _spin(executor: Any, node: Any) -> None:
     except ExternalShutdownException:
         raise
     except Exception as error:
-        # For example a lifecycle transition that the present state does not have.
-        node.get_logger().error(f'a callback failed and was skipped: {type(error).__name__}: {error}')
+        _report(node, error)
+
+
+def _report(node: Any, error: BaseException) -> None:
+    node.get_logger().error(f'a callback failed and was skipped: {type(error).__name__}: {error}')
 
 
 def _usage(arguments: List[str]) -> int:
