@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any, Sequence
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.settings import EstimatorSettings
 
 EXAMPLE = """examples:
   kd6d estimate --bundle models/lmo --dataset lmo --split test --out results.csv \\
@@ -14,6 +17,9 @@ Every image stands alone: nothing is tracked from one to the next. With --detect
 objects are measured; all of them above --min-detection-score are passed on, and of the poses the best-scored
 are kept, as many as the target asks for. Without, the network searches the whole image. The time column is
 the time of pose estimation, without reading the image and without the detector.
+
+The estimator refuses doubtful poses as it does on a robot; BOP's scores count a refused one as missing and a
+wrong one no worse. --set changes its settings (config/pose.yaml says what they mean).
 """
 
 
@@ -39,6 +45,13 @@ def add_parser(subparsers: Any) -> None:
         default=0.0,
         metavar='S',
         help='least score of a detection that is used, 0 to 1 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='a setting of the estimator, e.g. min_score=0.3; may be given several times',
     )
     parser.add_argument('--out', required=True, metavar='FILE', help='result CSV to write')
     parser.add_argument('--overlays', metavar='DIR', help='draw pictures with boxes and axes into this folder')
@@ -80,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         targets=Path(args.targets) if args.targets else None,
         detections=Path(args.detections) if args.detections else None,
         min_detection_score=args.min_detection_score,
+        settings=chosen_settings(args.set),
         limit=args.limit,
         overlays=Path(args.overlays) if args.overlays else None,
         overlay_count=args.overlay_count,
@@ -95,6 +109,31 @@ def run(args: argparse.Namespace) -> int:
         print(format_table(['estimate', 'value'], [[key, _cell(value)] for key, value in summary.items()]))
     write_json(summary, args.json)
     return 0
+
+
+OWN = ('track', 'find', 'max_instances', 'objects')
+"""Settings that follow from the detections and the target list."""
+
+
+def chosen_settings(texts: Sequence[str]) -> EstimatorSettings:
+    """Settings of the estimator from texts NAME=VALUE.
+
+    Raises:
+        ConfigError: an unknown name (the nearest one is given), a wrong value, or one that the command decides.
+    """
+    from kd6d_ros.errors import ConfigError
+    from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.strict_yaml import from_mapping, parse_yaml
+
+    values = {}
+    for text in texts:
+        name, sign, value = text.partition('=')
+        if not sign or not name:
+            raise ConfigError(f'--set {text}: expected NAME=VALUE, e.g. min_score=0.3')
+        if name in OWN:
+            raise ConfigError(f'--set {text}: {name} follows from the detections and the targets')
+        values[name] = parse_yaml(value, f'--set {text}')
+    return from_mapping(EstimatorSettings, values, '--set')
 
 
 def _cell(value: Any) -> Any:

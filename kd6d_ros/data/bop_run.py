@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
@@ -36,7 +36,8 @@ TRUTH_COLOUR = (255, 255, 255)
 class RunOptions:
     """What to run on. targets None: BOP_DIR/test_targets_bop19.json; detections None: search the images.
 
-    limit: only the first images of the target list; overlays: folder for `overlay_count` pictures, spread
+    settings: those of the estimator; track, find and max_instances are the run's own. limit: only the first images
+    of the target list; overlays: folder for `overlay_count` pictures, spread
     over the images, with the estimates in colour and the ground truth in white.
     """
 
@@ -45,6 +46,7 @@ class RunOptions:
     targets: Optional[Path] = None
     detections: Optional[Path] = None
     min_detection_score: float = 0.0
+    settings: EstimatorSettings = field(default_factory=EstimatorSettings)
     limit: Optional[int] = None
     overlays: Optional[Path] = None
     overlay_count: int = 12
@@ -121,7 +123,7 @@ class DatasetRun:
         """
         most = max(count for counts in self._targets.values() for count in counts.values())
         find = self._detections is None
-        settings = EstimatorSettings(track=False, find=find, max_instances=min(most, 50))
+        settings = replace(self.options.settings, track=False, find=find, max_instances=min(most, 50))
         estimator = PoseEstimator(self.bundle, engine, settings)
         drawn = self._to_draw()
         out: List[Estimate] = []

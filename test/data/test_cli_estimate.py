@@ -229,3 +229,32 @@ def test_another_object_under_the_same_id_is_refused(bundle, dataset):
 def test_another_measurement_of_the_same_object_is_taken(bundle, dataset):
     write_sizes(dataset, 165.0)
     DatasetRun(bundle, RunOptions(dataset))
+
+
+def estimate_with(dataset, detections, tmp_path, *settings):
+    chosen = [word for text in settings for word in ('--set', text)]
+    where = ['--dataset', str(dataset), '--detections', str(detections), '--out', str(tmp_path / 'results.csv')]
+    return main(['estimate', '--bundle', 'fake', *where, *chosen])
+
+
+def test_settings_of_the_estimator_reach_it(patched, dataset, detections, tmp_path):
+    assert estimate_with(dataset, detections, tmp_path, 'max_distance=0.85', 'min_score=1e-1') == 0
+    assert {item.obj_id for item in read_results(tmp_path / 'results.csv')} == {1}  # the brick lies at 0.9 m
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ('min_scor=0', 'min_score'),
+        ('min_score', 'expected NAME=VALUE'),
+        ('min_score=much', 'a number'),
+        ('min_score=2', '0 .. 1'),
+        ('track=true', 'follows from'),
+    ],
+)
+def test_a_wrong_setting_is_one_line(patched, dataset, detections, tmp_path, capsys, setting, message):
+    assert estimate_with(dataset, detections, tmp_path, setting) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert '\n' not in error
+    assert not (tmp_path / 'results.csv').exists()
