@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Tuple
 
 import numpy as np
+import numpy.ma  # np.median imports it in its first call, which would cost the first image 35 ms
 
 from kd6d_ros.inference.allocation import allocate_cells
 
