@@ -72,8 +72,14 @@ def solve_pose(
     Returns:
         None when no pose in front of the camera explains at least four corners.
     """
-    count = len(pixels)
-    rays = undistort_points(camera, np.asarray(pixels, dtype=np.float64).reshape(-1, 2)).reshape(count, 8, 2)
+    rays = undistort_points(camera, np.asarray(pixels, dtype=np.float64).reshape(-1, 2))
+    return solve_rays(points, rays.reshape(-1, 8, 2), scores, camera, threshold)
+
+
+def solve_rays(
+    points: AnyArray, rays: AnyArray, scores: AnyArray, camera: Camera, threshold: float
+) -> Optional[PnpResult]:
+    """As ``solve_pose``, from normalised rays (K, 8, 2) instead of pixels; not finite where there is none."""
     usable = np.isfinite(rays.sum(axis=2))
     if (usable.sum(axis=0) > 0).sum() < MIN_CORNERS:
         return None

@@ -20,6 +20,7 @@ from kd6d_ros.inference.pnp import (
     corner_jacobian,
     minimal_pose,
     solve_pose,
+    solve_rays,
 )
 from kd6d_ros.inference.robust import geman_mcclure, minimise
 from kd6d_ros.types import RigidTransform
@@ -100,10 +101,11 @@ def solve_with_surface(
         As ``solve_pose``; its inliers (8 K + N,) are those of all correspondences, corners first, when there
         are at least LEAST_POINTS surface points.
     """
-    first = solve_pose(points, pixels, scores, camera, threshold)
     if surface is None or len(surface.points) < LEAST_POINTS:
-        return first
-    problem = _problem(points, pixels, scores, surface, camera, threshold)
+        return solve_pose(points, pixels, scores, camera, threshold)
+    rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
+    first = solve_rays(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
+    problem = _problem(points, rays, scores, surface, camera, threshold)
     best, best_cost = None, np.inf
     for start in _starts(first, problem, len(surface.points)):
         pose = minimise(problem, start, SOFTNESS * threshold, TOLERANCE)
@@ -115,14 +117,14 @@ def solve_with_surface(
 
 def _problem(
     points: AnyArray,
-    pixels: AnyArray,
+    rays: FloatArray,
     scores: AnyArray,
     surface: SurfaceCloud,
     camera: Camera,
     threshold: float,
 ) -> _Correspondences:
-    corners = np.tile(np.asarray(points, np.float64), (len(pixels), 1))
-    rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
+    """rays (8 K + N, 2) of the corners and of the surface points."""
+    corners = np.tile(np.asarray(points, np.float64), (len(scores), 1))
     usable: AnyArray = np.isfinite(rays.sum(axis=1))
     usable[len(corners) :] &= np.isfinite(surface.points.sum(axis=1))
     every = np.concatenate([corners, surface.points])
