@@ -41,14 +41,12 @@ def run(args: argparse.Namespace) -> int:
     if not NAME.fullmatch(name):
         raise ConfigError(f'{name!r} cannot be the name of a bundle (letters, digits and _); give another with --name')
 
-    from kd6d_ros.deployment.bundle_meshes import bundle_meshes
     from kd6d_ros.deployment.export import ExportRequest, export_bundle
-    from kd6d_ros.training.checkpoint import load_checkpoint
 
-    objects = load_checkpoint(args.checkpoint).objects if args.meshes else ()
-    meshes = bundle_meshes(args.meshes, objects, args.mesh_faces) if args.meshes else {}
     bundle = export_bundle(
-        ExportRequest(args.checkpoint, args.out, args.precisions, name, args.licence, args.origin, meshes)
+        ExportRequest(
+            args.checkpoint, args.out, args.precisions, name, args.licence, args.origin, args.meshes, args.mesh_faces
+        )
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
     print(f'wrote {args.out}: {", ".join(bundle.names)}; {size / 1e6:.1f} MB; check it: kd6d info {args.out}')

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+from kd6d_ros.deployment.bundle_meshes import bundle_meshes
 from kd6d_ros.deployment.onnx_export import export_graph, rounded_weights
 from kd6d_ros.errors import ConfigError, EngineError
 from kd6d_ros.inference.bundle import write_bundle
@@ -25,7 +26,7 @@ from kd6d_ros.training.recipe import to_mapping
 from kd6d_ros.training.validation import bundle_of
 
 if TYPE_CHECKING:
-    from kd6d_ros.types import AnyArray, Mesh
+    from kd6d_ros.types import AnyArray
 
 PRECISIONS = ('fp32',)
 """What this version can write."""
@@ -41,7 +42,7 @@ MAX_MASK_ERROR = 0.05
 @dataclass(frozen=True)
 class ExportRequest:
     """What to write where. licence and origin: of the data behind the weights, shown by `kd6d info`;
-    meshes: by object name, already decimated, to store in the bundle; threads of the comparison engine."""
+    meshes: models folder whose meshes are stored in the bundle, with about `mesh_faces` triangles each."""
 
     checkpoint: Path
     out: Path
@@ -49,7 +50,8 @@ class ExportRequest:
     name: str = ''
     licence: str = 'Apache-2.0'
     origin: str = 'own renders'
-    meshes: Mapping[str, Mesh] = field(default_factory=dict)
+    meshes: Path | None = None
+    mesh_faces: int = 1500
 
 
 def export_bundle(request: ExportRequest) -> Bundle:
@@ -57,12 +59,14 @@ def export_bundle(request: ExportRequest) -> Bundle:
 
     Raises:
         ConfigError: unreadable checkpoint, or a precision that this version cannot write.
+        MeshError: a mesh is missing or of another size, see ``bundle_meshes``.
         EngineError: the exported graph does not compute what PyTorch does.
     """
     unknown = [p for p in request.precisions if p not in PRECISIONS]
     if unknown:
         raise ConfigError(f'--precisions {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
     checkpoint = load_checkpoint(request.checkpoint)
+    meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
     name = request.name or request.out.name
     record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
@@ -83,7 +87,7 @@ def export_bundle(request: ExportRequest) -> Bundle:
             origin=request.origin,
             training=_training_facts(checkpoint),
             expected=_expected(checkpoint),
-            meshes=request.meshes,
+            meshes=meshes,
         )
 
 
