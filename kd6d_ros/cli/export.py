@@ -30,6 +30,12 @@ def add_parser(subparsers: Any) -> None:
         '--meshes', type=Path, metavar='DIR', help='models folder, as for kd6d synth: store decimated meshes too'
     )
     parser.add_argument('--mesh-faces', type=int, default=1500, metavar='N', help='faces per mesh (default 1500)')
+    parser.add_argument(
+        '--crop-padding',
+        type=float,
+        metavar='P',
+        help='side of a crop over the box of the object on the robot, 1 to 4 (default: as in training)',
+    )
     parser.set_defaults(handler=run)
 
 
@@ -45,7 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
     bundle = export_bundle(
         ExportRequest(
-            args.checkpoint, args.out, args.precisions, name, args.licence, args.origin, args.meshes, args.mesh_faces
+            args.checkpoint,
+            args.out,
+            args.precisions,
+            name,
+            args.licence,
+            args.origin,
+            args.meshes,
+            args.mesh_faces,
+            args.crop_padding,
         )
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,8 @@ MAX_MASK_ERROR = 0.05
 @dataclass(frozen=True)
 class ExportRequest:
     """What to write where. licence and origin: of the data behind the weights, shown by `kd6d info`;
-    meshes: models folder whose meshes are stored in the bundle, with about `mesh_faces` triangles each."""
+    meshes: models folder whose meshes are stored in the bundle, with about `mesh_faces` triangles each.
+    crop_padding: side of a crop over its box on the robot; None for that of training."""
 
     checkpoint: Path
     out: Path
@@ -52,24 +53,29 @@ class ExportRequest:
     origin: str = 'own renders'
     meshes: Path | None = None
     mesh_faces: int = 1500
+    crop_padding: float | None = None
 
 
 def export_bundle(request: ExportRequest) -> Bundle:
     """Write the bundle and return it.
 
     Raises:
-        ConfigError: unreadable checkpoint, or a precision that this version cannot write.
+        ConfigError: unreadable checkpoint, a precision that this version cannot write, or a padding out of range.
         MeshError: a mesh is missing or of another size, see ``bundle_meshes``.
         EngineError: the exported graph does not compute what PyTorch does.
     """
     unknown = [p for p in request.precisions if p not in PRECISIONS]
     if unknown:
         raise ConfigError(f'--precisions {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
+    if request.crop_padding is not None and not 1.0 <= request.crop_padding <= 4.0:
+        raise ConfigError(f'--crop-padding {request.crop_padding:g}: expected 1 to 4')
     checkpoint = load_checkpoint(request.checkpoint)
     meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
     name = request.name or request.out.name
     record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
+    if request.crop_padding is not None:
+        record = replace(record, network=replace(record.network, crop_padding=request.crop_padding))
     inputs = checkpoint.recipe.input
     model = export_graph(network, inputs.crop_size, inputs.max_cells)
     with tempfile.TemporaryDirectory() as folder:

@@ -229,3 +229,17 @@ def test_pickled_code_in_a_checkpoint_is_not_run(tmp_path):
     with pytest.raises(ConfigError, match='not a readable checkpoint'):
         load_checkpoint(tmp_path / 'evil.pt')
     assert not marker.exists()
+
+
+def test_the_padding_of_the_crops_may_differ_from_training(tmp_path, sized):
+    command = ['export', '--checkpoint', str(sized), '--out', str(tmp_path / 'b'), '--crop-padding']
+    assert main([*command, '1.15']) == 0
+    assert load_bundle(tmp_path / 'b').network.crop_padding == 1.15
+
+
+@pytest.mark.parametrize('padding', ['0.5', '9', 'nan'])
+def test_a_padding_without_sense_is_one_line(tmp_path, sized, capsys, padding):
+    command = ['export', '--checkpoint', str(sized), '--out', str(tmp_path / 'b'), '--crop-padding']
+    assert main([*command, padding]) == 2
+    assert 'expected 1 to 4' in capsys.readouterr().err
+    assert not (tmp_path / 'b').exists()
