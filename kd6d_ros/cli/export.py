@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
             args.checkpoint,
             args.out,
             args.precisions,
-            name,
-            args.licence,
-            args.origin,
-            args.meshes,
-            args.mesh_faces,
-            args.crop_padding,
+            name=name,
+            licence=args.licence,
+            origin=args.origin,
+            meshes=args.meshes,
+            mesh_faces=args.mesh_faces,
+            crop_padding=args.crop_padding,
         )
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())

@@ -6,6 +6,7 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
+from kd6d_ros.benchmark.processes import PROFILE_VARIABLES
 from kd6d_ros.ros.diagnostics import ERROR, WARN
 from kd6d_ros.ros.factory import describe
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 LOSS_SHARE = 0.05
 """Lost images are reported from this share of those that were sent."""
 
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 WORDS = {'image': 'image', 'camera_info': 'CameraInfo', 'detections_in': 'detections'}
 
 

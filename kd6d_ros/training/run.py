@@ -157,7 +157,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         torch.set_num_threads(recipe.train.threads)
     data = Windows(recipe)
     module = KeypointModule(recipe)
-    start = start_network(recipe)
+    start = None if resume else start_network(recipe)  # the checkpoint of a resumed run has its own weights
     if not rank_zero_only.rank:  # other processes start later and would find the folder taken
         _claim(folder, recipe, resume)
     if start is not None:
