@@ -130,7 +130,8 @@ def _divergence(clouds: _Clouds, settings: SinkhornSettings) -> Tensor:
             averaged = 0.5 * (potentials + _update(clouds.cost, weights, potentials, last, rho))
             potentials = _recentred(averaged, clouds.log_mass, rho)
     potentials = _update(clouds.cost, weights, potentials, last, rho)
-    shrunk = (-potentials / rho).exp()
+    present = (clouds.mass > 0)[:, [0, 1, 0, 1]]
+    shrunk = (-torch.where(present, potentials, 0.0) / rho).exp()  # padding may lie anywhere: 0 times infinity
     value = (rho + last / 2) * (clouds.mass * (shrunk[:, 2:] - shrunk[:, :2])).sum((0, 1))
     if not settings.converge:
         return value  # with the gradient that autograd gives GeomLoss

@@ -197,3 +197,21 @@ def test_shapes_that_do_not_fit_are_refused():
 def test_settings_without_sense_are_refused(wrong):
     with pytest.raises(ValueError, match='must be'):
         SinkhornSettings(**wrong)
+
+
+def test_padding_far_from_the_points_costs_nothing():
+    """Padding is moved to the origin; from there to points ten reaches away float32 overflows."""
+    mass, points = (
+        torch.full((1, 3), 0.01),
+        10.0 + 0.1 * torch.rand(1, 8, 3, 2, generator=torch.Generator().manual_seed(0)),
+    )
+    target_mass = torch.tensor([[0.01, 0.0, 0.0, 0.0]])
+    target = torch.full((1, 8, 4, 2), 8.0)
+    how = SinkhornSettings(blur=0.05)
+    inputs = [mass.requires_grad_(), points.requires_grad_(), target_mass, target]
+    value = sinkhorn_divergence(*inputs, how)
+    without = sinkhorn_divergence(mass, points, target_mass[:, :1], target[:, :, :1], how)
+    exact = sinkhorn_divergence(*(t.double() for t in inputs), how)
+    assert torch.allclose(value.double(), exact, rtol=1e-4)
+    assert torch.allclose(value, without, rtol=1e-4)
+    assert all(torch.isfinite(g).all() for g in gradients(value, inputs[:2]))
