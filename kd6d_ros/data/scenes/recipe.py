@@ -16,10 +16,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """How scenes are composed."""
+    """How scenes are composed. repeat_targets: one object may stand in a scene several times."""
 
     distance_m: Range = (0.35, 1.5)
     targets: Range = (5, 8)
+    repeat_targets: bool = False
     distractors: Range = (4, 9)
     table_probability: float = 0.55
     upright_probability: float = 0.35

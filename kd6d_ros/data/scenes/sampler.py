@@ -74,7 +74,9 @@ def _choose_targets(rng: Rng, assets: Assets, recipe: SynthRecipe) -> list[Targe
     if rng.random() < recipe.scene.empty_probability:
         return []
     low, high = recipe.scene.targets
-    count = min(int(rng.integers(int(low), int(high) + 1)), len(assets.targets))
+    count = int(rng.integers(int(low), int(high) + 1))
+    if recipe.scene.repeat_targets:
+        return [assets.targets[i] for i in rng.integers(len(assets.targets), size=count)]
     return [assets.targets[i] for i in rng.permutation(len(assets.targets))[:count]]
 
 
