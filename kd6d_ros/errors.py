@@ -41,6 +41,10 @@ class ConfigError(Kd6dError):
     """A recipe, parameter file or command-line value is wrong."""
 
 
+class TrainingError(Kd6dError):
+    """Training cannot go on, e.g. because the loss is no number any more."""
+
+
 class BagError(Kd6dError):
     """A bag cannot be read or lacks a needed topic."""
 

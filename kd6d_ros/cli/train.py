@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kd6d_ros.training.recipe import Recipe
+from typing import Any
 
 EXAMPLE = """example:
   kd6d synth --models my_meshes --out runs/my_data --images 4000 --seed 1 --workers 2
@@ -20,7 +17,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'train',
         help='train a network from a recipe',
-        description='Train a keypoint network on a BOP-format dataset; writes final.pt for `kd6d export`.',
+        description='Train a keypoint network on a BOP-format dataset, without a teacher even if the recipe names one; '
+        'writes final.pt for `kd6d export`.',
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,46 +30,17 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from kd6d_ros.cli.before_training import check_before
+    from kd6d_ros.distillation.settings import DistillationSettings
     from kd6d_ros.training.recipe import load_recipe
 
-    recipe = load_recipe(args.recipe, args.overrides)
-    _check_before(recipe)
+    recipe = replace(load_recipe(args.recipe, args.overrides), distillation=DistillationSettings())
+    check_before(recipe)
 
     from kd6d_ros.training.run import train
 
     final = train(recipe, args.resume)
     print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
     return 0
-
-
-def _check_before(recipe: Recipe) -> None:
-    """Find what is wrong with the data and the devices before a folder for the run is begun.
-
-    Raises:
-        DatasetError: no such dataset or split. ConfigError: an output folder that is none, or names and devices
-            that Lightning does not know or this machine does not have.
-    """
-    from kd6d_ros.cli.output import check_folder
-    from kd6d_ros.data.bop import BopDataset
-    from kd6d_ros.errors import ConfigError
-
-    BopDataset.open(Path(recipe.data.train)).split(recipe.data.split)
-    for name, folder in (('out', recipe.folder), ('data.cache', Path(recipe.data.cache))):
-        check_folder(f'{name}={folder}', folder)
-
-    import logging
-
-    import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    wanted = {name: getattr(recipe.train, name) for name in ('accelerator', 'devices', 'strategy', 'precision')}
-    chat = logging.getLogger('lightning.pytorch.utilities.rank_zero')
-    level = chat.level
-    chat.setLevel(logging.ERROR)  # what it says of the devices comes again with the real trainer
-    try:
-        lightning.Trainer(**wanted, max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    except (ValueError, ImportError, MisconfigurationException) as error:
-        given = ', '.join(f'train.{name}={value}' for name, value in wanted.items())
-        raise ConfigError(f'{given}: {" ".join(str(error).split())[:240]}') from None
-    finally:
-        chat.setLevel(level)

@@ -26,6 +26,7 @@ from kd6d_ros.training.recipe import to_mapping
 from kd6d_ros.training.validation import bundle_of
 
 if TYPE_CHECKING:
+    from kd6d_ros.distillation.settings import DistillationSettings
     from kd6d_ros.types import AnyArray
 
 PRECISIONS = ('fp32',)
@@ -159,7 +160,14 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     recipe.pop('out')
     recipe['initial_weights'] = Path(recipe['initial_weights']).name
     facts = {key: value for key, value in checkpoint.facts.items() if key != 'validation'}
-    return {'method': 'plain student', **facts, 'recipe': recipe}
+    recipe['distillation']['teacher'] = Path(recipe['distillation']['teacher']).name
+    return {'method': _method(checkpoint.recipe.distillation), **facts, 'recipe': recipe}
+
+
+def _method(settings: DistillationSettings) -> str:
+    terms = {'ADLP': settings.adlp.weight, 'naive': settings.naive.weight, 'features': settings.feature.weight}
+    used = [name for name, weight in terms.items() if weight > 0]
+    return f'student distilled with {" and ".join(used)}' if used else 'plain student'
 
 
 def _expected(checkpoint: Checkpoint) -> dict[str, float]:

@@ -27,12 +27,14 @@ class CellGrid(NamedTuple):
 
 class KeypointOutput(NamedTuple):
     """logits (N, A, C) and keypoints (N, A, C, 8, 2) in network px, float32, for the cells of `grid`; surface
-    (N, C, 4, H / 8, W / 8) float32 of ``SurfaceBranch``, None for a network without it."""
+    (N, C, 4, H / 8, W / 8) float32 of ``SurfaceBranch``, None for a network without it; maps: what the pyramid
+    gave the head, (N, channels, H / stride, W / stride) per stride."""
 
     logits: Tensor
     keypoints: Tensor
     grid: CellGrid
     surface: Tensor | None = None
+    maps: tuple[Tensor, ...] = ()
 
 
 class KeypointNetwork(nn.Module):
@@ -69,7 +71,7 @@ class KeypointNetwork(nn.Module):
         surface = None
         if self.surface is not None:
             surface = self.surface(features[SURFACE_STRIDE], maps[0], self.spec.strides[0]).float()
-        return KeypointOutput(logits.float(), keypoints, grid, surface)
+        return KeypointOutput(logits.float(), keypoints, grid, surface, tuple(maps))
 
     def grid(self, sizes: list[tuple[int, int]], device: torch.device) -> CellGrid:
         """Cells in the order of the output: levels finest first, row by row."""

@@ -8,6 +8,9 @@ from kd6d_ros.errors import ConfigError
 
 BACKBONES = ('darknet53', 'darknet_tiny', 'darknet_tiny_h', 'efficientnet_lite0')
 NORMS = ('group', 'batch')
+LABEL_STEP = 4
+"""The centre pixel of a cell of any stride is a multiple of this: a window's instance map at this step says which
+object lies under the cells of every network, student or teacher."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from kd6d_ros.networks.spec import LABEL_STEP
 from kd6d_ros.training.augment import augment
 from kd6d_ros.training.frames import Frame, FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets, surface_targets
@@ -24,11 +25,28 @@ if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, ObjectModel
 
 
+class Instances(NamedTuple):
+    """The labelled objects of a batch, I in all, for what compares two networks instance by instance.
+
+    image (I,), class_index (I,) and size_px (I,) of each; positives (I, K): where the instance's positive cells stand
+    in the batch's list of them, filled up with -1; frame_from_window (N, 2): window pixels to shares of the frame's
+    width and height; at_pixel (N, H, W) int16: the instance under every ``LABEL_STEP``-th pixel of the window, -1 for
+    none.
+    """
+
+    image: Tensor
+    class_index: Tensor
+    size_px: Tensor
+    positives: Tensor
+    frame_from_window: Tensor
+    at_pixel: Tensor
+
+
 class Batch(NamedTuple):
     """image (N, 3, S, S) uint8; score (N, A, C) int8 targets; per positive cell: image (P,), cell (P,),
     class (P,), corners in window px (P, 8, 2), in the camera frame (P, 8, 3) [m], diameter (P,) [m], size (P,)
     [px]; intrinsics (P, 4) fx fy cx cy of the window; surface_class (N, G) int8 and surface_point (N, G, 3)
-    of ``SurfaceTargets``, G = 0 for a network without the branch."""
+    of ``SurfaceTargets``, G = 0 for a network without the branch; instances: see ``Instances``."""
 
     image: Tensor
     score: Tensor
@@ -42,11 +60,21 @@ class Batch(NamedTuple):
     intrinsics: Tensor
     surface_class: Tensor
     surface_point: Tensor
+    instances: Instances
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch._make((*(move(t) for t in self[:-1]), Instances(*(move(t) for t in self.instances))))
 
 
 class Sample(NamedTuple):
-    """One window: image (S, S, 3) uint8, cell targets, its objects, its intrinsics fx fy cx cy, and the targets of
-    the surface branch (empty without one)."""
+    """One window: image (S, S, 3) uint8, cell targets, its objects, its intrinsics fx fy cx cy, the targets of
+    the surface branch (empty without one), and what ``Instances`` says of one window: frame_from_window (2,) and
+    at_pixel (H, W) int8 with the index of the object in `objects`."""
 
     image: AnyArray
     score: AnyArray
@@ -55,6 +83,8 @@ class Sample(NamedTuple):
     objects: list[LabelledObject]
     intrinsics: AnyArray
     surface: SurfaceTargets
+    frame_from_window: AnyArray
+    at_pixel: AnyArray
 
 
 class WindowDataset(IterableDataset[Sample]):
@@ -114,7 +144,20 @@ def make_sample(frame: Frame, recipe: Recipe, rng: np.random.Generator, photomet
     surface = surface_targets(frame, crop) if recipe.network.surface else NO_SURFACE
     if photometric:
         image = augment(image, recipe.augmentation, rng)
-    return Sample(image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop), surface)
+    share = np.array([1 / (crop.scale * frame.width), 1 / (crop.scale * frame.height)], np.float32)
+    return Sample(
+        image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop), surface,
+        share, _objects_at(labels, objects),
+    )  # fmt: skip
+
+
+def _objects_at(labels: AnyArray, objects: list[LabelledObject]) -> AnyArray:
+    """Index into `objects` at every LABEL_STEP-th pixel, -1 where none is."""
+    index_of = np.full(256, -1, np.int8)
+    for index, item in enumerate(objects):
+        index_of[item.label] = index
+    found: AnyArray = index_of[labels[::LABEL_STEP, ::LABEL_STEP]]
+    return found
 
 
 def _ignore_slivers(score: AnyArray, at_cell: AnyArray, frame: Frame) -> None:
@@ -147,7 +190,7 @@ def _objects_in(frame: Frame, crop: Crop, labels: AnyArray, least: float) -> lis
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack windows; positives of all windows become one list."""
+    """Stack windows; positives and objects of all windows become one list each."""
     images = np.stack([s.image for s in samples])
     rows: list[list[Any]] = [[] for _ in range(8)]
     for number, sample in enumerate(samples):
@@ -165,4 +208,33 @@ def collate(samples: list[Sample]) -> Batch:
     image = torch.from_numpy(images).permute(0, 3, 1, 2)
     score = torch.from_numpy(np.stack([s.score for s in samples]))
     surface = [torch.from_numpy(np.stack(parts)) for parts in zip(*(s.surface for s in samples), strict=True)]
-    return Batch(image, score, *tensors, *surface)
+    return Batch._make((image, score, *tensors, *surface, _instances(samples)))
+
+
+def _instances(samples: list[Sample]) -> Instances:
+    counts = [len(sample.objects) for sample in samples]
+    first = np.cumsum([0, *counts])
+    items = [item for sample in samples for item in sample.objects]
+    owner = np.concatenate([s.owner + start for s, start in zip(samples, first, strict=False)]).astype(np.int64)
+    maps = [
+        np.where(s.at_pixel < 0, -1, s.at_pixel + start).astype(np.int16)
+        for s, start in zip(samples, first, strict=False)
+    ]
+    return Instances(
+        torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
+        torch.tensor([item.class_index for item in items], dtype=torch.long),
+        torch.tensor([item.size_px for item in items], dtype=torch.float32),
+        torch.from_numpy(_table(owner, len(items))),
+        torch.from_numpy(np.stack([s.frame_from_window for s in samples])),
+        torch.from_numpy(np.stack(maps)),
+    )
+
+
+def _table(owner: AnyArray, count: int) -> AnyArray:
+    """Rows of each owner (count, K), filled up with -1, K the most that one has."""
+    order = np.argsort(owner, kind='stable')
+    share = np.bincount(owner, minlength=count)
+    slot = np.arange(len(owner)) - np.repeat(np.cumsum(share) - share, share)
+    table = np.full((count, int(share.max(initial=0))), -1, np.int64)
+    table[owner[order], slot] = order
+    return table

@@ -1,8 +1,9 @@
 """Losses of the keypoint network: focal score term and corner terms in space and in the window.
 
-All terms are sums over cells divided by the number of positive cells of the batch (at least one), so the
-ratio between them is that of the released code, which sums both, and batches without any object give
-zero corner loss and zero gradient.
+The score and corner terms are sums over cells divided by the number of positive cells of the batch (at least one),
+so the ratio between them is that of the released code, which sums both, and batches without any object give
+zero corner loss and zero gradient. Several processes divide by the mean of their numbers: the mean of their
+gradients, which is what they exchange, is then that of one process with all their batches.
 
 Reference: Lin et al., "Focal Loss", ICCV 2017; Hu et al., CVPR 2021, eq. 4 (error along the viewing ray
 is left out by projecting the true corner onto the predicted ray).
@@ -75,22 +76,29 @@ def surface_loss(output: KeypointOutput, batch: Batch, beta: float) -> Tensor:
     return total
 
 
-def keypoint_losses(output: KeypointOutput, batch: Batch, recipe: LossRecipe) -> Losses:
-    """All terms for one batch; see the module's text for the reduction."""
-    positives = batch.positive_cell.numel()
+def keypoint_losses(output: KeypointOutput, batch: Batch, recipe: LossRecipe, positives: Tensor) -> Losses:
+    """All terms for one batch; positives: what to divide by (scalar), see the module's text."""
+    positives = positives.clamp_min(1.0)
     score = focal_loss(output.logits, batch.score, recipe.focal_alpha, recipe.focal_gamma)
-    score = score / max(positives, 1)
+    score = score / positives
     surface = surface_loss(output, batch, recipe.beta)
-    if positives == 0:
+    if batch.positive_cell.numel() == 0:
         none = output.keypoints.sum() * 0.0
         return Losses(recipe.score * score + none + recipe.surface * surface, score, none, none, surface.detach(), none)
     predicted = output.keypoints[batch.positive_image, batch.positive_cell, batch.positive_class]
     distance = ray_distance(predicted, batch.corners_m, batch.intrinsics)
     relative = distance / batch.diameter[:, None, None]
-    spatial = F.smooth_l1_loss(relative, torch.zeros_like(relative), beta=recipe.beta)
+    spatial = _per_positive(relative, recipe.beta) / positives
     flat = (predicted - batch.corners_px) / batch.size_px[:, None, None]
-    planar = F.smooth_l1_loss(flat, torch.zeros_like(flat), beta=recipe.beta)
+    planar = _per_positive(flat, recipe.beta) / positives
     total = recipe.score * score + recipe.keypoints_3d * spatial + recipe.keypoints_2d * planar
     total = total + recipe.surface * surface
     error = flat.detach().norm(dim=-1).mean()
     return Losses(total, score.detach(), spatial.detach(), planar.detach(), surface.detach(), error)
+
+
+def _per_positive(error: Tensor, beta: float) -> Tensor:
+    """SmoothL1 of (P, 8, D), averaged over corners and coordinates, summed over the cells."""
+    each = F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta, reduction='none')
+    total: Tensor = each.flatten(1).mean(1).sum()
+    return total

@@ -10,9 +10,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from kd6d_ros.errors import TrainingError
 from kd6d_ros.networks.keypoint_network import KeypointNetwork, KeypointOutput
 from kd6d_ros.training.dataset import Batch
-from kd6d_ros.training.losses import Losses, keypoint_losses
+from kd6d_ros.training.losses import keypoint_losses
 from kd6d_ros.training.recipe import Recipe
 
 
@@ -23,6 +24,15 @@ def one_cycle(step: int, steps: int, warmup: float) -> float:
         return 0.02 + 0.98 * step / rise
     progress = min((step - rise) / max(steps - rise, 1), 1.0)
     return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def mean_over_processes(amounts: Tensor) -> Tensor:
+    """`amounts` (n,) averaged over all processes of the run, which all have to ask."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return amounts
+    shared = amounts.detach().clone()
+    torch.distributed.all_reduce(shared)
+    return shared / torch.distributed.get_world_size()
 
 
 class AveragedWeights(nn.Module):
@@ -72,23 +82,30 @@ class KeypointModule(L.LightningModule):
         self.network = KeypointNetwork(recipe.network)
         self.average = AveragedWeights(self.network, recipe.optimiser.ema)
 
-    def losses(self, output: KeypointOutput, batch: Batch) -> Losses:
-        return keypoint_losses(output, batch, self.recipe.loss)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         image = batch.image.contiguous(memory_format=torch.channels_last)
-        parts = self.losses(self.network(image), batch)
-        if not torch.isfinite(parts.total):
-            raise FloatingPointError(
+        loss = self.objective(self.network(image), batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
                 f'loss became NaN at step {self.global_step}; lower optimiser.lr or use train.precision=32-true'
             )
-        self._log('train', parts)
+        return loss
+
+    def objective(self, output: KeypointOutput, batch: Batch) -> Tensor:
+        """What is minimised (scalar)."""
+        positives = mean_over_processes(output.logits.new_tensor([float(batch.positive_cell.numel())]))[0]
+        parts = keypoint_losses(output, batch, self.recipe.loss, positives)
+        self.log_dict({f'train/{name}': value.detach() for name, value in parts._asdict().items()})
+        self.log('corner_error', parts.corner_error, prog_bar=True, logger=False, on_step=True, on_epoch=False)
         return parts.total
 
-    def _log(self, stage: str, parts: Losses) -> None:
-        values = {f'{stage}/{name}': value for name, value in parts._asdict().items()}
-        self.log_dict(values, on_step=stage == 'train', on_epoch=stage != 'train')  # type: ignore[arg-type]
-        self.log('corner_error', parts.corner_error, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint of this run says beside the usual."""
+        return {}
+
+    def helpers(self) -> list[nn.Parameter]:
+        """What is trained beside the network and left behind with the run."""
+        return []
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.average.update(self.network)
@@ -96,10 +113,12 @@ class KeypointModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.recipe.optimiser
         groups = parameter_groups(self.network, settings.lr, settings.backbone_lr, settings.weight_decay)
+        if helpers := self.helpers():
+            groups.append({'params': helpers, 'lr': settings.lr, 'weight_decay': settings.weight_decay})
         optimiser = torch.optim.AdamW(groups, lr=settings.lr)
         steps = self.recipe.train.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps, settings.warmup))
         return {'optimizer': optimiser, 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        return Batch(*(t.to(device, non_blocking=True) for t in batch))
+        return batch.to(device)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd6d_ros.distillation.settings import DistillationSettings
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.spec import NetworkSpec
 from kd6d_ros.strict_yaml import from_mapping, parse_yaml, read_mapping
@@ -158,6 +159,7 @@ class Recipe:
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     train: TrainRecipe = field(default_factory=TrainRecipe)
 
     @property
@@ -234,6 +236,7 @@ def _check(recipe: Recipe, where: str) -> None:
         raise ConfigError(f'{where}: train.workers and seed must not be negative')
     if recipe.sampling.window_scale[0] <= 0:
         raise ConfigError(f'{where}: sampling.window_scale = {list(recipe.sampling.window_scale)}: must be above 0')
+    recipe.distillation.check(where)
     for name, value in dataclasses.asdict(recipe.augmentation).items():
         if not 0 <= value <= 1:
             raise ConfigError(f'{where}: augmentation.{name} must lie in [0, 1], got {value}')

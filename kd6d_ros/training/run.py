@@ -143,10 +143,10 @@ class PoseValidation(Callback):
 
 
 def train(recipe: Recipe, resume: bool = False) -> Path:
-    """Train as `recipe` says; returns the path of ``final.pt``.
+    """Train as `recipe` says, under its teacher if a distillation term is in use; returns the path of ``final.pt``.
 
     Raises:
-        ConfigError: the output folder holds another run, or resume finds nothing.
+        ConfigError: the output folder holds another run, resume finds nothing, or the teacher cannot be used.
         DatasetError: the data cannot be used.
     """
     folder = recipe.folder
@@ -156,7 +156,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     data = Windows(recipe)
-    module = KeypointModule(recipe)
+    module = make_module(recipe, data.objects)
     start = None if resume else start_network(recipe)  # the checkpoint of a resumed run has its own weights
     if not rank_zero_only.rank:  # other processes start later and would find the folder taken
         _claim(folder, recipe, resume)
@@ -176,10 +176,19 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     return final
 
 
+def make_module(recipe: Recipe, objects: tuple[ObjectModel, ...]) -> KeypointModule:
+    """What Lightning trains: a plain network, or a student with its teacher."""
+    if not recipe.distillation.used:
+        return KeypointModule(recipe)
+    from kd6d_ros.training.distillation import DistillationModule, load_teacher
+
+    return DistillationModule(recipe, load_teacher(recipe, objects))
+
+
 def save_portable(path: Path, module: KeypointModule, data: Windows, step: int) -> None:
     """Write the averaged weights with what `kd6d export` needs."""
     network: KeypointNetwork = copy.deepcopy(module.average.network).cpu().float()  # type: ignore[assignment]
-    facts = _facts(module.recipe, network, step)
+    facts = {**_facts(module.recipe, network, step), **module.facts()}
     save_checkpoint(path, Checkpoint(network, module.recipe, data.objects, facts))
 
 
@@ -230,7 +239,7 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
 def _check_same(folder: Path, recipe: Recipe) -> None:
     """Only the length and the pace of a run may change on the way."""
     before = load_recipe(folder / 'recipe.yaml')
-    for group in ('network', 'input', 'assignment', 'data'):
+    for group in ('network', 'input', 'assignment', 'data', 'distillation'):
         if getattr(before, group) != getattr(recipe, group):
             raise ConfigError(f'{folder}: the run was started with other {group} settings; use another out folder')
 

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
 
-from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord, InstanceRecord  # noqa: E402
+from box_scenes import BOX, CAMERA, CAN, CORNERS, write_scene  # noqa: E402
+
+from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord  # noqa: E402
 from kd6d_ros.errors import DatasetError  # noqa: E402
-from kd6d_ros.geometry.cameras import make_camera, project  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.dataset import WindowDataset, collate, make_sample  # noqa: E402
 from kd6d_ros.training.frames import DEPTH_UNIT, FramePack, pack_frames  # noqa: E402
@@ -18,33 +18,6 @@ from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe, SamplingRe
 from kd6d_ros.training.run import split_frames  # noqa: E402
 from kd6d_ros.training.surface_targets import BACKGROUND, UNKNOWN  # noqa: E402
 from kd6d_ros.types import ObjectModel, RigidTransform, Symmetries  # noqa: E402
-
-CAMERA = make_camera(np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), 160, 120)
-CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.04, 0.04) for z in (-0.03, 0.03)])
-BOX = ObjectModel('box', 1, 0.141, CORNERS)
-CAN = ObjectModel('can', 2, 0.141, CORNERS)
-
-
-def write_scene(root, scene, images=4, seed=0, depth=None):
-    """Two objects as filled hulls of their corners, the second before the first; `depth` (H, W) [m] of all images."""
-    rng = np.random.default_rng(seed + scene)
-    writer = BopSceneWriter(root / 'train' / f'{scene:06d}')
-    for image_id in range(images):
-        picture = rng.integers(0, 60, (120, 160, 3), dtype=np.uint8)
-        masks, poses = [], []
-        for index in range(2):
-            turn, _ = cv2.Rodrigues(rng.normal(size=3))
-            pose = RigidTransform(turn, [-0.06 + 0.12 * index, 0.02 * image_id - 0.03, 0.5])
-            mask = np.zeros((120, 160), np.uint8)
-            hull = cv2.convexHull(project(CAMERA, pose.apply(CORNERS)).astype(np.float32))
-            cv2.fillConvexPoly(mask, hull.round().astype(np.int32), 255)
-            picture[mask > 0] = (220, 40 + 100 * index, 40)
-            masks.append(mask)
-            poses.append(pose)
-        visible = [np.where(masks[1] > 0, 0, masks[0]).astype(np.uint8), masks[1]]
-        instances = tuple(InstanceRecord(i + 1, poses[i], masks[i], visible[i]) for i in range(2))
-        writer.write(ImageRecord(image_id, CAMERA, picture, depth, instances))
-    writer.finalise()
 
 
 @pytest.fixture
@@ -191,12 +164,40 @@ def test_same_seed_same_batches(dataset, tmp_path):
         return collate([next(source) for _ in range(6)])
 
     a, b, c = first(1), first(1), first(2)
-    for x, y in zip(a, b, strict=True):
+    for x, y in zip((*a[:-1], *a.instances), (*b[:-1], *b.instances), strict=True):
         assert torch.equal(x, y)
     assert not torch.equal(a.image, c.image)
     assert a.image.shape == (6, 3, 96, 96)
     assert a.score.shape == (6, 36 + 9, 2)
     assert a.score[a.positive_image, a.positive_cell, a.positive_class].eq(1).all()
+
+
+def test_a_batch_knows_its_instances(dataset, tmp_path):
+    folder = pack_frames(dataset, 'train', tmp_path / 'cache')
+    recipe = recipe_for(dataset, window_fraction=0.0)
+    source = iter(WindowDataset(folder, (BOX, CAN), np.arange(12), recipe, 5))
+    samples = [next(source) for _ in range(6)]
+    batch, found = collate(samples), 0
+    for number, sample in enumerate(samples):
+        fx = sample.intrinsics[0]
+        np.testing.assert_allclose(
+            batch.instances.frame_from_window[number], np.array([1 / 160, 1 / 120]) * 200 / fx, rtol=1e-5
+        )
+        for index, item in enumerate(sample.objects):
+            row = found + index
+            assert batch.instances.image[row] == number
+            assert batch.instances.class_index[row] == item.class_index
+            assert batch.instances.size_px[row].item() == pytest.approx(item.size_px)
+            own = batch.instances.positives[row]
+            cells = batch.positive_cell[own[own >= 0]]
+            assert sorted(cells.tolist()) == sorted(sample.cell[sample.owner == index].tolist())
+            assert (batch.positive_image[own[own >= 0]] == number).all()
+            seen = batch.instances.at_pixel[number] == row
+            assert torch.equal(seen, torch.from_numpy(sample.at_pixel == index))
+            assert seen.any()
+        found += len(sample.objects)
+    assert found == len(batch.instances.image) > 6
+    assert (batch.instances.positives >= 0).sum() == batch.positive_cell.numel()
 
 
 def test_ranks_and_workers_see_different_frames(dataset, tmp_path):

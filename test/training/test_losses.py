@@ -36,6 +36,10 @@ def test_ray_distance_is_perpendicular_and_zero_at_the_true_pixel():
     assert moved.norm(dim=-1)[0, 0].item() == pytest.approx(0.008, rel=0.01)
 
 
+def losses(output, batch, recipe):
+    return keypoint_losses(output, batch, recipe, torch.tensor(float(batch.positive_cell.numel())))
+
+
 def make_batch(positives):
     keypoints = torch.zeros(1, 4, 2, 8, 2, requires_grad=True)
     logits = torch.zeros(1, 4, 2, requires_grad=True)
@@ -46,14 +50,14 @@ def make_batch(positives):
         long, long + 2, long + 1, torch.full((positives, 8, 2), 5.0),
         torch.tensor([0.0, 0.0, 1.0]).expand(positives, 8, 3), torch.full((positives,), 0.2),
         torch.full((positives,), 50.0), torch.tensor([[100.0, 100.0, 5.0, 5.0]]).expand(positives, 4),
-        torch.zeros(1, 0, dtype=torch.int8), torch.zeros(1, 0, 3),
+        torch.zeros(1, 0, dtype=torch.int8), torch.zeros(1, 0, 3), None,
     )  # fmt: skip
     return KeypointOutput(logits, keypoints, grid), batch
 
 
 def test_corner_terms_have_the_value_of_the_definition():
     output, batch = make_batch(3)
-    parts = keypoint_losses(output, batch, LossRecipe(beta=0.02))
+    parts = losses(output, batch, LossRecipe(beta=0.02))
     flat = 5 / 50  # error of each coordinate over the size of the object
     assert float(parts.keypoints_2d) == pytest.approx(flat - 0.01, rel=1e-5)
     assert float(parts.corner_error) == pytest.approx(flat * 2**0.5, rel=1e-5)
@@ -63,9 +67,25 @@ def test_corner_terms_have_the_value_of_the_definition():
     assert touched.sum() == touched[2, 1]  # only the positive cell and class
 
 
+def test_several_processes_divide_by_what_all_of_them_saw():
+    """Two processes with 1 and 3 positive cells: the mean of their losses is that of one process with all 4."""
+    (first, one), (second, three) = make_batch(1), make_batch(3)
+    shared = torch.tensor(2.0)
+    halves = [keypoint_losses(o, b, LossRecipe(), shared) for o, b in ((first, one), (second, three))]
+    both = [torch.cat(pair) for pair in zip(first[:2], second[:2], strict=True)]
+    names = ('image', 'score', 'positive_image', 'positive_cell', 'positive_class', 'corners_px', 'corners_m',
+             'diameter', 'size_px', 'intrinsics')  # fmt: skip
+    moved = three._replace(positive_image=three.positive_image + 1)
+    batch = one._replace(**{name: torch.cat([getattr(one, name), getattr(moved, name)]) for name in names})
+    whole = losses(KeypointOutput(*both, first.grid), batch, LossRecipe())
+    for name in ('score', 'keypoints_3d', 'keypoints_2d'):
+        mean = sum(getattr(half, name) for half in halves) / 2
+        assert getattr(whole, name).item() == pytest.approx(mean.item(), rel=1e-5)
+
+
 def test_no_positive_cells_give_zero_corner_loss_and_gradient():
     output, batch = make_batch(0)
-    parts = keypoint_losses(output, batch, LossRecipe())
+    parts = losses(output, batch, LossRecipe())
     parts.total.backward()
     assert parts.keypoints_3d.item() == 0
     assert output.keypoints.grad.abs().sum() == 0
@@ -160,9 +180,9 @@ def test_a_network_without_the_branch_has_no_surface_loss(positives):
     assert loss.item() == 0
     loss.backward()  # part of the graph, as distributed training asks for
     assert (output.logits.grad == 0).all()
-    parts = keypoint_losses(output, batch, LossRecipe(surface=5.0))
+    parts = losses(output, batch, LossRecipe(surface=5.0))
     assert parts.surface.item() == 0
-    assert parts.total.item() == keypoint_losses(output, batch, LossRecipe(surface=0.0)).total.item()
+    assert parts.total.item() == losses(output, batch, LossRecipe(surface=0.0)).total.item()
 
 
 @pytest.mark.parametrize('positives', [0, 3])
@@ -170,8 +190,8 @@ def test_the_weight_of_the_surface_counts_with_and_without_positive_cells(positi
     output, batch = make_surface(certainty=0.5)
     _, other = make_batch(positives)
     batch = other._replace(surface_class=batch.surface_class, surface_point=batch.surface_point)
-    off = keypoint_losses(output, batch, LossRecipe(surface=0.0))
-    on = keypoint_losses(output, batch, LossRecipe(surface=3.0))
+    off = losses(output, batch, LossRecipe(surface=0.0))
+    on = losses(output, batch, LossRecipe(surface=3.0))
     value = surface_loss(output, batch, LossRecipe().beta).item()
     assert value > 0
     assert on.surface.item() == pytest.approx(value)

@@ -1,0 +1,101 @@
+"""What a recipe says about distillation, as plain data (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kd6d_ros.errors import ConfigError
+
+COORDINATES = ('frame', 'object')
+
+
+@dataclass(frozen=True)
+class AdlpSettings:
+    """Optimal transport between the clouds of student and teacher, corner by corner.
+
+    weight: of the term, 0 switches it off. coordinates: 'frame', corners over the frame's width and height, or
+    'object', over the object's size in the window. geometry and mass: factors of the gradient with respect to the
+    corners and to the scores; mass 0 is a student whose scores are detached. blur, reach, scaling, converge: see
+    ``SinkhornSettings``. The released code has weight 5 for a mean over images, beside sums over positive cells;
+    ours are means over positive cells, so with its 16 images of 10 cells that weight is 5 / 160 here.
+    """
+
+    weight: float = 0.0
+    coordinates: str = 'object'
+    geometry: float = 1.0
+    mass: float = 1.0
+    blur: float = 0.001
+    reach: float = 0.5
+    scaling: float = 0.5
+    converge: int = 0
+
+
+@dataclass(frozen=True)
+class NaiveSettings:
+    """Cell by cell: weight of the corner error [object sizes] against the teacher's corners in the positive cells
+    that the teacher believes in; mass: factor of the cross-entropy against the teacher's scores there."""
+
+    weight: float = 0.0
+    mass: float = 1.0
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Feature maps of the pyramid. weight: of all three parts; attended: difference of the maps where both networks
+    look; attention: of the pooled maps; relation: of the non-local relations; temperature: of the attention.
+    The defaults are the paper's for one-stage detectors."""
+
+    weight: float = 0.0
+    attended: float = 4e-4
+    attention: float = 2e-2
+    relation: float = 4e-4
+    temperature: float = 0.5
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """teacher: checkpoint of `kd6d train`. threshold, cells, sharpness: which cells of the teacher make its cloud:
+    those above the threshold, the best of each level up to its share of `cells`. within_mask: only cells on the
+    instance itself (the released code sees one object per image and does not ask)."""
+
+    teacher: str = ''
+    threshold: float = 0.1
+    cells: int = 10
+    sharpness: float = 1.0
+    within_mask: bool = True
+    adlp: AdlpSettings = field(default_factory=AdlpSettings)
+    naive: NaiveSettings = field(default_factory=NaiveSettings)
+    feature: FeatureSettings = field(default_factory=FeatureSettings)
+
+    @property
+    def used(self) -> bool:
+        """Whether any term has a weight."""
+        return max(self.adlp.weight, self.naive.weight, self.feature.weight) > 0
+
+    def check(self, where: str) -> None:
+        """Raises ConfigError naming the value that cannot be meant."""
+        if self.adlp.coordinates not in COORDINATES:
+            raise ConfigError(
+                f'{where}: distillation.adlp.coordinates must be one of {", ".join(COORDINATES)}, '
+                f'got {self.adlp.coordinates!r}'
+            )
+        not_negative = {
+            'adlp.weight': self.adlp.weight, 'adlp.geometry': self.adlp.geometry, 'adlp.mass': self.adlp.mass,
+            'adlp.converge': self.adlp.converge, 'naive.weight': self.naive.weight, 'naive.mass': self.naive.mass,
+            'feature.weight': self.feature.weight, 'feature.attended': self.feature.attended,
+            'feature.attention': self.feature.attention, 'feature.relation': self.feature.relation,
+        }  # fmt: skip
+        positive = {
+            'cells': self.cells, 'sharpness': self.sharpness, 'feature.temperature': self.feature.temperature,
+            'adlp.blur': self.adlp.blur, 'adlp.reach': self.adlp.reach,
+        }  # fmt: skip
+        for name, value in not_negative.items():
+            if value < 0:
+                raise ConfigError(f'{where}: distillation.{name} must not be negative, got {value}')
+        for name, value in positive.items():
+            if value <= 0:
+                raise ConfigError(f'{where}: distillation.{name} must be positive, got {value}')
+        if not 0 <= self.threshold < 1 or not 0 < self.adlp.scaling < 1:
+            raise ConfigError(f'{where}: distillation.threshold and adlp.scaling must lie between 0 and 1')
+        if self.used and not self.teacher:
+            raise ConfigError(f'{where}: distillation.teacher is missing: a final.pt that `kd6d train` wrote')

@@ -1,0 +1,37 @@
+"""A BOP dataset of two boxes drawn with OpenCV, for tests of training."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from kd6d_ros.data.bop_write import BopSceneWriter, ImageRecord, InstanceRecord
+from kd6d_ros.geometry.cameras import make_camera, project
+from kd6d_ros.types import ObjectModel, RigidTransform
+
+CAMERA = make_camera(np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), 160, 120)
+CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.04, 0.04) for z in (-0.03, 0.03)])
+BOX = ObjectModel('box', 1, 0.141, CORNERS)
+CAN = ObjectModel('can', 2, 0.141, CORNERS)
+
+
+def write_scene(root, scene, images=4, seed=0, depth=None):
+    """Two objects as filled hulls of their corners, the second before the first; `depth` (H, W) [m] of all images."""
+    rng = np.random.default_rng(seed + scene)
+    writer = BopSceneWriter(root / 'train' / f'{scene:06d}')
+    for image_id in range(images):
+        picture = rng.integers(0, 60, (120, 160, 3), dtype=np.uint8)
+        masks, poses = [], []
+        for index in range(2):
+            turn, _ = cv2.Rodrigues(rng.normal(size=3))
+            pose = RigidTransform(turn, [-0.06 + 0.12 * index, 0.02 * image_id - 0.03, 0.5])
+            mask = np.zeros((120, 160), np.uint8)
+            hull = cv2.convexHull(project(CAMERA, pose.apply(CORNERS)).astype(np.float32))
+            cv2.fillConvexPoly(mask, hull.round().astype(np.int32), 255)
+            picture[mask > 0] = (220, 40 + 100 * index, 40)
+            masks.append(mask)
+            poses.append(pose)
+        visible = [np.where(masks[1] > 0, 0, masks[0]).astype(np.uint8), masks[1]]
+        instances = tuple(InstanceRecord(i + 1, poses[i], masks[i], visible[i]) for i in range(2))
+        writer.write(ImageRecord(image_id, CAMERA, picture, depth, instances))
+    writer.finalise()
