@@ -16,6 +16,7 @@ from kd6d_ros.distillation.sinkhorn import SinkhornSettings, sinkhorn_divergence
 if TYPE_CHECKING:
     from kd6d_ros.distillation.clouds import Clouds
     from kd6d_ros.distillation.settings import AdlpSettings
+    from kd6d_ros.distillation.teacher import Answer
     from kd6d_ros.networks.keypoint_network import KeypointOutput
     from kd6d_ros.training.dataset import Batch, Instances
 
@@ -54,21 +55,15 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else x.detach() + factor * (x - x.detach())
 
 
-def naive(student: KeypointOutput, teacher: KeypointOutput, batch: Batch, threshold: float, mass: float) -> Term:
+def naive(student: KeypointOutput, answer: Answer, batch: Batch, threshold: float, mass: float) -> Term:
     """Cell by cell: L1 distance of the corners over the object's size, plus `mass` times the cross-entropy of the
-    scores, each weighted by the teacher's score; counts the sum of these weights.
-
-    Both networks must have the same cells.
-    """
+    scores, each weighted by the teacher's score; counts the sum of these weights."""
     where = batch.positive_image, batch.positive_cell, batch.positive_class
-    with torch.no_grad():
-        belief = torch.sigmoid(teacher.logits[where].float())
-        corners = teacher.keypoints[where].float()
-        usable = (belief > threshold) & torch.isfinite(corners).flatten(1).all(1)
-        weight = torch.where(usable, belief, torch.zeros_like(belief))
-        corners = torch.where(usable[:, None, None], corners, torch.zeros_like(corners))
+    usable = (answer.belief > threshold) & torch.isfinite(answer.corners).flatten(1).all(1)
+    weight = torch.where(usable, answer.belief, torch.zeros_like(answer.belief))
+    corners = torch.where(usable[:, None, None], answer.corners, torch.zeros_like(answer.corners))
     gap = (student.keypoints[where].float() - corners).abs().flatten(1).mean(1) / batch.size_px
     scores = F.binary_cross_entropy_with_logits(
-        student.logits[where].float(), torch.nan_to_num(belief), reduction='none'
+        student.logits[where].float(), torch.nan_to_num(answer.belief), reduction='none'
     )
     return Term((weight * (gap + mass * scores)).sum(), weight.sum())

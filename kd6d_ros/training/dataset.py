@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from kd6d_ros.networks.spec import LABEL_STEP
+from kd6d_ros.training.answers import TaughtPart, join_answers
 from kd6d_ros.training.augment import augment
 from kd6d_ros.training.frames import Frame, FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets, surface_targets
@@ -20,6 +21,7 @@ from kd6d_ros.training.targets import IGNORE, LabelledObject, assign_cells, wind
 from kd6d_ros.training.windows import draw_window
 
 if TYPE_CHECKING:
+    from kd6d_ros.distillation.teacher import Answer
     from kd6d_ros.inference.crop import Crop
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray, ObjectModel
@@ -46,7 +48,8 @@ class Batch(NamedTuple):
     """image (N, 3, S, S) uint8; score (N, A, C) int8 targets; per positive cell: image (P,), cell (P,),
     class (P,), corners in window px (P, 8, 2), in the camera frame (P, 8, 3) [m], diameter (P,) [m], size (P,)
     [px]; intrinsics (P, 4) fx fy cx cy of the window; surface_class (N, G) int8 and surface_point (N, G, 3)
-    of ``SurfaceTargets``, G = 0 for a network without the branch; instances: see ``Instances``."""
+    of ``SurfaceTargets``, G = 0 for a network without the branch; instances: see ``Instances``; taught: what a teacher
+    said about the windows, if it was asked before."""
 
     image: Tensor
     score: Tensor
@@ -61,20 +64,13 @@ class Batch(NamedTuple):
     surface_class: Tensor
     surface_point: Tensor
     instances: Instances
-
-    def to(self, device: torch.device) -> Batch:
-        """The batch on another device."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return Batch._make((*(move(t) for t in self[:-1]), Instances(*(move(t) for t in self.instances))))
+    taught: Answer | None = None
 
 
 class Sample(NamedTuple):
     """One window: image (S, S, 3) uint8, cell targets, its objects, its intrinsics fx fy cx cy, the targets of
     the surface branch (empty without one), and what ``Instances`` says of one window: frame_from_window (2,) and
-    at_pixel (H, W) int8 with the index of the object in `objects`."""
+    at_pixel (H, W) int8 with the index of the object in `objects`; taught: a teacher's answer, if it was asked."""
 
     image: AnyArray
     score: AnyArray
@@ -85,6 +81,7 @@ class Sample(NamedTuple):
     surface: SurfaceTargets
     frame_from_window: AnyArray
     at_pixel: AnyArray
+    taught: TaughtPart | None = None
 
 
 class WindowDataset(IterableDataset[Sample]):
@@ -208,7 +205,9 @@ def collate(samples: list[Sample]) -> Batch:
     image = torch.from_numpy(images).permute(0, 3, 1, 2)
     score = torch.from_numpy(np.stack([s.score for s in samples]))
     surface = [torch.from_numpy(np.stack(parts)) for parts in zip(*(s.surface for s in samples), strict=True)]
-    return Batch._make((image, score, *tensors, *surface, _instances(samples)))
+    parts = [s.taught for s in samples if s.taught is not None]
+    taught = join_answers(parts) if parts else None
+    return Batch._make((image, score, *tensors, *surface, _instances(samples), taught))
 
 
 def _instances(samples: list[Sample]) -> Instances:

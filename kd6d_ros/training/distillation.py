@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kd6d_ros.distillation.clouds import student_clouds, teacher_clouds
+from kd6d_ros.distillation.clouds import student_clouds
 from kd6d_ros.distillation.features import FeatureTerm
+from kd6d_ros.distillation.teacher import answer_of
 from kd6d_ros.distillation.terms import Term, adlp, naive
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
@@ -83,7 +84,7 @@ class DistillationModule(KeypointModule):
 
     def objective(self, output: KeypointOutput, batch: Batch) -> Tensor:
         loss = super().objective(output, batch)
-        terms = self.terms(output, self.ask_teacher(batch), batch)
+        terms = self.terms(output, batch)
         shared = mean_over_processes(torch.stack([term.amount.float() for _, term in terms.values()]))
         for amount, (name, (weight, term)) in zip(shared, terms.items(), strict=True):
             value = term.total / amount.clamp_min(1e-6)
@@ -96,16 +97,20 @@ class DistillationModule(KeypointModule):
         answer: KeypointOutput = self.teacher(batch.image.contiguous(memory_format=torch.channels_last))
         return answer
 
-    def terms(self, mine: KeypointOutput, theirs: KeypointOutput, batch: Batch) -> dict[str, tuple[float, Term]]:
-        """Weight and term by name, of those that are in use."""
+    def terms(self, mine: KeypointOutput, batch: Batch) -> dict[str, tuple[float, Term]]:
+        """Weight and term by name, of those that are in use; the teacher is asked only for what it has not said."""
         settings, found = self.recipe.distillation, {}
-        if settings.adlp.weight:
-            clouds = teacher_clouds(theirs, self.teacher.spec.anchor_sizes, batch.instances, settings)
-            term = adlp(student_clouds(mine, batch), clouds, batch.instances, settings.adlp)
+        theirs = self.ask_teacher(batch) if batch.taught is None or self.feature is not None else None
+        answer = batch.taught
+        if answer is None and theirs is not None:
+            same = self.teacher.spec.strides == self.recipe.network.strides
+            answer = answer_of(theirs, self.teacher.spec.anchor_sizes, batch, settings, same)
+        if settings.adlp.weight and answer is not None:
+            term = adlp(student_clouds(mine, batch), answer.clouds, batch.instances, settings.adlp)
             found['adlp'] = settings.adlp.weight, term
-        if settings.naive.weight:
-            term = naive(mine, theirs, batch, settings.threshold, settings.naive.mass)
+        if settings.naive.weight and answer is not None:
+            term = naive(mine, answer, batch, settings.threshold, settings.naive.mass)
             found['naive'] = settings.naive.weight, term
-        if self.feature is not None:
+        if self.feature is not None and theirs is not None:
             found['feature'] = settings.feature.weight, self.feature(mine.maps, theirs.maps, settings.feature)
         return found

@@ -71,7 +71,8 @@ class SamplingRecipe:
     zoomed crops; window_scale: range of the scale of those windows; projected_fraction: share of zoomed
     crops drawn around the projected 3D box, the rest around the visible mask; min_visible: least visible
     fraction of an object that a crop is made for; label_visible: least visible fraction of a labelled
-    object; crops_per_frame: drawn from one decoded frame; buffer: crops that are shuffled."""
+    object; crops_per_frame: drawn from one decoded frame; buffer: crops that are shuffled; pool: 0 draws new crops
+    without end, n draws n of them once, with pool_seed, and trains on these (a teacher is then asked once)."""
 
     window_fraction: float = 0.25
     window_scale: tuple[float, float] = (0.8, 1.25)
@@ -80,6 +81,8 @@ class SamplingRecipe:
     label_visible: float = 0.05
     crops_per_frame: int = 6
     buffer: int = 512
+    pool: int = 0
+    pool_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,11 @@ def _check(recipe: Recipe, where: str) -> None:
     for name, value in positive.items():
         if value <= 0:
             raise ConfigError(f'{where}: {name} must be positive, got {value}')
-    if recipe.train.workers < 0 or recipe.seed < 0:
-        raise ConfigError(f'{where}: train.workers and seed must not be negative')
+    whole = {'train.workers': recipe.train.workers, 'seed': recipe.seed, 'sampling.pool': recipe.sampling.pool,
+             'sampling.pool_seed': recipe.sampling.pool_seed}  # fmt: skip
+    for name, value in whole.items():
+        if value < 0:
+            raise ConfigError(f'{where}: {name} must not be negative, got {value}')
     if recipe.sampling.window_scale[0] <= 0:
         raise ConfigError(f'{where}: sampling.window_scale = {list(recipe.sampling.window_scale)}: must be above 0')
     recipe.distillation.check(where)

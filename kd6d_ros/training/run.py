@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,99 +16,19 @@ import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch.utils.data import DataLoader
 
-from kd6d_ros.data.objects import load_objects
-from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.backbones import parameter_count
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint
-from kd6d_ros.training.dataset import Sample, WindowDataset, collate
-from kd6d_ros.training.frames import FramePack, describe, pack_frames
+from kd6d_ros.training.data_module import Windows
+from kd6d_ros.training.distillation import DistillationModule, load_teacher
 from kd6d_ros.training.module import KeypointModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
 from kd6d_ros.training.start_weights import recalibrate, start_network, take_weights
 from kd6d_ros.training.validation import validate
-from kd6d_ros.types import ObjectModel
-
-if TYPE_CHECKING:
-    from kd6d_ros.types import AnyArray
-
 
 CALIBRATION_WINDOWS = 256
-
-
-class Windows(L.LightningDataModule):
-    """Packs the frames once, splits them by scene and serves shuffled windows."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.objects = recipe_objects(recipe)
-        self.start_step = 0
-
-    def prepare_data(self) -> None:
-        self._pack_folder()
-
-    def _pack_folder(self) -> Path:
-        data = self.recipe.data
-        return pack_frames(Path(data.train), data.split, Path(data.cache))
-
-    def setup(self, stage: str | None = None) -> None:
-        folder = self._pack_folder()
-        self.pack = FramePack(folder, self.objects)
-        self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
-        print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
-
-    def some_images(self, count: int) -> torch.Tensor:
-        """The images (count, 3, S, S) uint8 of the first training windows."""
-        pack = FramePack(self._pack_folder(), self.objects)
-        frames, _ = split_frames(pack, self.recipe.data.validation_fraction)
-        dataset = WindowDataset(pack.folder, self.objects, frames, self.recipe, self.recipe.seed)
-        return collate([sample for sample, _ in zip(dataset, range(count), strict=False)]).image
-
-    def train_dataloader(self) -> DataLoader[Sample]:
-        trainer, settings = self.trainer, self.recipe.train
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        seed = self.recipe.seed * 1_000_003 + self.start_step
-        dataset = WindowDataset(self.pack.folder, self.objects, self.training, self.recipe, seed, rank, ranks)
-        return DataLoader(
-            dataset,
-            batch_size=settings.batch_size,
-            num_workers=settings.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=settings.workers > 0,
-            prefetch_factor=4 if settings.workers else None,
-        )
-
-
-def recipe_objects(recipe: Recipe) -> tuple[ObjectModel, ...]:
-    """The objects of a recipe in class order; fewer or more than network.classes is an error."""
-    folder = Path(recipe.data.models or Path(recipe.data.train) / 'models')
-    known = {model.name: model for model in load_objects(folder)}
-    missing = [name for name in recipe.data.objects if name not in known]
-    if missing:
-        raise ConfigError(f'data.objects: {missing[0]!r} is not in {folder}; known: {", ".join(known)}')
-    objects = tuple(known[name] for name in recipe.data.objects or known)
-    if len(objects) != recipe.network.classes:
-        raise ConfigError(
-            f'network.classes is {recipe.network.classes}, but {folder} and data.objects give {len(objects)} objects'
-        )
-    return objects
-
-
-def split_frames(pack: FramePack, fraction: float) -> tuple[AnyArray, AnyArray]:
-    """Training and validation frames; whole scenes go to one side where there are several."""
-    scenes = pack.scene_ids()
-    if len(scenes) > 1:
-        kept = max(round(fraction * len(scenes)), 1)
-        return pack.frames_of(scenes[:-kept]), pack.frames_of(scenes[-kept:])
-    frames = pack.frames_of(scenes)
-    kept = max(round(fraction * len(frames)), 1)
-    if kept >= len(frames):
-        raise DatasetError(f'{pack.folder}: {len(frames)} frame(s) are too few to train on')
-    return frames[:-kept], frames[-kept:]
 
 
 class PoseValidation(Callback):
@@ -156,7 +76,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     data = Windows(recipe)
-    module = make_module(recipe, data.objects)
+    module = make_module(recipe, data)
     start = None if resume else start_network(recipe)  # the checkpoint of a resumed run has its own weights
     if not rank_zero_only.rank:  # other processes start later and would find the folder taken
         _claim(folder, recipe, resume)
@@ -176,13 +96,14 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     return final
 
 
-def make_module(recipe: Recipe, objects: tuple[ObjectModel, ...]) -> KeypointModule:
+def make_module(recipe: Recipe, data: Windows) -> KeypointModule:
     """What Lightning trains: a plain network, or a student with its teacher."""
     if not recipe.distillation.used:
         return KeypointModule(recipe)
-    from kd6d_ros.training.distillation import DistillationModule, load_teacher
-
-    return DistillationModule(recipe, load_teacher(recipe, objects))
+    teacher = load_teacher(recipe, data.objects)
+    if not recipe.distillation.feature.weight:  # maps are too large to keep
+        data.teacher = teacher.network
+    return DistillationModule(recipe, teacher)
 
 
 def save_portable(path: Path, module: KeypointModule, data: Windows, step: int) -> None:

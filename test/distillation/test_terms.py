@@ -14,11 +14,16 @@ from distillation_scenes import SPEC, make_batch, make_instances, make_output  #
 
 from kd6d_ros.distillation.clouds import Clouds, student_clouds, teacher_clouds  # noqa: E402
 from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings  # noqa: E402
+from kd6d_ros.distillation.teacher import answer_of  # noqa: E402
 from kd6d_ros.distillation.terms import adlp, naive, to_unit  # noqa: E402
 from kd6d_ros.errors import ConfigError  # noqa: E402
 
 RELEASED = AdlpSettings(weight=5 / 160, coordinates='frame')
 NORMALISED = AdlpSettings(weight=1.0, coordinates='object')
+
+
+def answer(theirs, batch):
+    return answer_of(theirs, SPEC.anchor_sizes, batch, DistillationSettings(), same_cells=True)
 
 
 def both_clouds(seed=0, dtype=torch.float64):
@@ -129,7 +134,7 @@ def test_no_positive_cells_and_no_instances_give_zero_with_a_gradient():
     teacher = teacher_clouds(theirs, SPEC.anchor_sizes, batch.instances, DistillationSettings())
     for term in (
         adlp(student_clouds(mine, batch), teacher, batch.instances, NORMALISED),
-        naive(mine, theirs, batch, 0.1, 1),
+        naive(mine, answer(theirs, batch), batch, 0.1, 1),
     ):
         assert (term.total.item(), term.amount.item()) == (0, 0)
         term.total.backward()  # part of the graph, as distributed training asks for
@@ -171,7 +176,7 @@ def test_naive_is_the_weighted_sum_over_the_cells_that_the_teacher_believes_in()
         score = 1 / (1 + math.exp(-mine.logits[image, cell, label].item()))
         entropy = -(belief * math.log(score) + (1 - belief) * math.log(1 - score))
         total, amount = total + belief * (gap + 0.5 * entropy), amount + belief
-    term = naive(mine, theirs, batch, 0.4, 0.5)
+    term = naive(mine, answer(theirs, batch), batch, 0.4, 0.5)
     assert amount > 0
     assert term.total.item() == pytest.approx(total, rel=1e-5)
     assert term.amount.item() == pytest.approx(amount, rel=1e-5)
@@ -182,7 +187,7 @@ def test_a_teacher_without_numbers_teaches_nothing_naively():
     broken = theirs._replace(
         keypoints=torch.full_like(theirs.keypoints, math.nan), logits=torch.full_like(theirs.logits, math.nan)
     )
-    term = naive(mine, broken, batch, 0.1, 1.0)
+    term = naive(mine, answer(broken, batch), batch, 0.1, 1.0)
     assert (term.total.item(), term.amount.item()) == (0, 0)
 
 

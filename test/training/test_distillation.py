@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 from box_scenes import BOX, CAN, write_scene  # noqa: E402
 from ddp_program import RECIPE, STUDENT, make_module  # noqa: E402
 
-from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings, NaiveSettings  # noqa: E402
+from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings, FeatureSettings, NaiveSettings  # noqa: E402
 from kd6d_ros.errors import ConfigError, TrainingError  # noqa: E402
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
@@ -111,7 +112,7 @@ def test_the_terms_change_what_the_student_learns(pack):
     output = module.network(batch.image)
     distilled = module.objective(output, batch)
     plain = KeypointModule.objective(module, output, batch)
-    terms = module.terms(output, module.ask_teacher(batch), batch)
+    terms = module.terms(output, batch)
     expected = plain + sum(weight * term.total / term.amount for weight, term in terms.values())
     assert set(terms) == {'adlp', 'naive', 'feature'}
     assert distilled.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -127,8 +128,14 @@ def test_a_loss_that_is_no_number_ends_in_one_line(pack):
 
 
 def test_a_recipe_with_a_term_makes_a_student_and_without_one_a_plain_network(teacher_file):
-    assert isinstance(module_of(under(teacher_file), (BOX, CAN)), DistillationModule)
-    assert type(module_of(under(teacher_file, adlp=AdlpSettings()), (BOX, CAN))) is KeypointModule
+    data = SimpleNamespace(objects=(BOX, CAN), teacher=None)
+    assert type(module_of(under(teacher_file, adlp=AdlpSettings()), data)) is KeypointModule
+    assert data.teacher is None
+    assert isinstance(module_of(under(teacher_file), data), DistillationModule)
+    assert data.teacher is not None  # may be asked once about a pool
+    data.teacher = None
+    assert isinstance(module_of(under(teacher_file, feature=FeatureSettings(weight=1)), data), DistillationModule)
+    assert data.teacher is None  # its maps are too large to keep
 
 
 def test_a_teacher_that_does_not_fit_is_named(teacher_file, tmp_path):
