@@ -66,6 +66,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python test/bench/run_bench.py
+	$(BIN)/python test/bench/distillation_bench.py
 
 clean:
 	rm -rf .venv .venv310 .venv312 build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -64,7 +64,7 @@ def teacher_clouds(
     score = torch.where(usable, score, torch.zeros_like(score))
     share = level_share(_sizes(score, points), anchors, settings.cells, settings.sharpness)
     kept = torch.cat([_best(score[:, output.grid.level == level], share[:, level]) for level in range(len(anchors))], 1)
-    most = min(settings.cells + len(anchors), kept.shape[1])  # as far as rounding can take the sum of the shares
+    most = min(settings.cells + len(anchors) // 2, kept.shape[1])  # as far as rounding can take the sum of the shares
     mass, cell = kept.topk(most, dim=1)
     picked = points.gather(1, cell[..., None, None].expand(-1, -1, *points.shape[2:]))
     return Clouds(mass, torch.where(mass[..., None, None] > 0, picked, torch.zeros_like(picked)))
