@@ -101,6 +101,7 @@ def make_module(recipe: Recipe, data: Windows) -> KeypointModule:
     if not recipe.distillation.used:
         return KeypointModule(recipe)
     teacher = load_teacher(recipe, data.objects)
+    L.seed_everything(recipe.seed, verbose=False)  # the teacher drew numbers: the student starts as a plain one does
     if not recipe.distillation.feature.weight:  # maps are too large to keep
         data.teacher = teacher.network
     return DistillationModule(recipe, teacher)
@@ -127,7 +128,7 @@ def _trainer(recipe: Recipe, data: Windows) -> L.Trainer:
         logger=[TensorBoardLogger(str(folder), name='', version='tensorboard'),
                 CSVLogger(str(folder), name='', version=f'csv_{data.start_step:07d}', flush_logs_every_n_steps=50)],
         callbacks=[keep, PoseValidation(recipe, data), TQDMProgressBar(refresh_rate=20)],
-        log_every_n_steps=50,
+        log_every_n_steps=min(50, settings.steps),
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=str(folder),

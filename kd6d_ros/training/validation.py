@@ -104,7 +104,7 @@ def validate(
         estimates = {e.object_name: e for e in estimator.estimate(image, camera, float(stamp), detections)}
         for model, corners in truth:
             estimate = estimates.get(model.name)
-            hit = estimate is not None and _close(model, corners, estimate.cam_from_obj)
+            hit = estimate is not None and is_hit(model, corners, estimate.cam_from_obj)
             hits[model.name].append(hit)
             seen += 1
             accepted += estimate is not None
@@ -131,8 +131,9 @@ def _targets(
     return truth, boxes
 
 
-def _close(model: ObjectModel, corners: AnyArray, pose: RigidTransform) -> bool:
-    """Within 0.1 diameters; the true pose is recovered from its corners by Procrustes."""
+def is_hit(model: ObjectModel, corners: AnyArray, pose: RigidTransform) -> bool:
+    """ADD (ADI for a symmetric object) within 0.1 diameters; corners (8, 3) [m] are those of the true pose, which is
+    recovered from them by Procrustes."""
     points = model.mesh.vertices if model.mesh is not None else model.keypoints
     step = max(len(points) // 500, 1)
     truth = _fit(model.keypoints, corners)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 
@@ -35,3 +37,22 @@ def write_scene(root, scene, images=4, seed=0, depth=None):
         instances = tuple(InstanceRecord(i + 1, poses[i], masks[i], visible[i]) for i in range(2))
         writer.write(ImageRecord(image_id, CAMERA, picture, depth, instances))
     writer.finalise()
+
+
+def write_models(root):
+    """models_info.json and box-shaped meshes of both objects, as `load_objects` reads them [mm]."""
+    import trimesh
+
+    folder = root / 'models'
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {}
+    size = 1000 * (CORNERS.max(0) - CORNERS.min(0))
+    for model in (BOX, CAN):
+        trimesh.creation.box(size).export(folder / f'obj_{model.obj_id:06d}.ply')
+        low = (-size / 2).tolist()
+        entries[str(model.obj_id)] = {
+            'diameter': 1000 * model.diameter,
+            **{f'min_{axis}': value for axis, value in zip('xyz', low, strict=True)},
+            **{f'size_{axis}': value for axis, value in zip('xyz', size.tolist(), strict=True)},
+        }
+    (folder / 'models_info.json').write_text(json.dumps(entries))

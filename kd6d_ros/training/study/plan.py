@@ -1,0 +1,173 @@
+"""What a STUDY.yaml says: one base recipe, a teacher, students, arms and seeds; every run is the base with changes.
+
+No torch here, so that a wrong file is refused before the first costly second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd6d_ros.errors import ConfigError
+from kd6d_ros.strict_yaml import from_mapping, read_mapping
+from kd6d_ros.training.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from kd6d_ros.training.recipe import Recipe
+
+Changes = dict[str, Any]
+TEACHER = 'teacher'
+GROUPS = ('teacher', 'students', 'arms', 'seeds', 'compare')
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """name, out: where the runs go (default runs/<name>). recipe: base recipe, relative to the study's file.
+    validation, test: BOP folders of held-out scenes; split: their split. validation_instances, test_instances: how many
+    objects at least `min_visible` visible are looked at. thresholds: least cell scores to choose from on validation;
+    default_threshold: the one that every run is measured at besides."""
+
+    name: str = 'study'
+    out: str = ''
+    recipe: str = ''
+    validation: str = ''
+    test: str = ''
+    split: str = 'train'
+    validation_instances: int = 500
+    test_instances: int = 2000
+    min_visible: float = 0.15
+    thresholds: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+    default_threshold: float = 0.1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. key: 'teacher' or 'student/arm/seed'; changes: dotted recipe keys and values."""
+
+    key: str
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A checked study. students, arms: name to changes; seeds: student to seeds; compare: pairs of arms."""
+
+    path: Path
+    settings: StudySettings
+    teacher: Changes
+    students: dict[str, Changes]
+    arms: dict[str, Changes]
+    seeds: dict[str, tuple[int, ...]]
+    compare: tuple[tuple[str, str], ...]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.settings.out or f'runs/{self.settings.name}')
+
+    def jobs(self) -> list[Job]:
+        """The teacher, if it has to be trained, then the students: one seed of every arm before the next seed."""
+        found = [Job(TEACHER, self.teacher)] if self.teacher else []
+        for student, changes in self.students.items():
+            for seed in self.seeds[student]:
+                for arm, more in self.arms.items():
+                    found.append(Job(f'{student}/{arm}/{seed}', {**changes, **more, 'seed': seed}))
+        return found
+
+    def recipe(self, job: Job) -> Recipe:
+        """The recipe of a run.
+
+        Raises:
+            ConfigError: a change that the recipe does not know, or a value that it does not take.
+        """
+        changes = dict(job.changes)
+        changes.update(name=job.key.replace('/', '_'), out=str(self.folder / job.key))
+        if job.key != TEACHER and self.teacher:
+            changes['distillation.teacher'] = str(self.folder / TEACHER / 'final.pt')
+        base = self.path.parent / self.settings.recipe
+        recipe = load_recipe(base, [f'{key}={json.dumps(value)}' for key, value in changes.items()])
+        if not recipe.distillation.used:  # so that a plain run does not name a teacher that it never saw
+            recipe = replace(recipe, distillation=type(recipe.distillation)())
+        return recipe
+
+
+def load_plan(path: Path) -> StudyPlan:
+    """Read and check a study.
+
+    Raises:
+        ConfigError: unreadable YAML, unknown key, unknown arm or student, a change that no recipe takes.
+    """
+    raw = read_mapping(path)
+    groups = {name: raw.pop(name, {}) for name in GROUPS}
+    for key in raw:
+        near = difflib.get_close_matches(key, GROUPS, 1, 0.6)
+        if near and key not in StudySettings.__dataclass_fields__:
+            raise ConfigError(f"{path}: unknown setting '{key}'; did you mean '{near[0]}'?")
+    settings = from_mapping(StudySettings, raw, str(path))
+    _check_settings(settings, path)
+    students, arms = (_named(groups[name], name, path) for name in ('students', 'arms'))
+    plan = StudyPlan(
+        path, settings, _changes(groups['teacher'], 'teacher', path), students, arms,
+        _seeds(groups['seeds'], students, path), _pairs(groups['compare'], arms, path),
+    )  # fmt: skip
+    for job in plan.jobs():
+        _check_job(plan, job)
+    return plan
+
+
+def _check_job(plan: StudyPlan, job: Job) -> None:
+    try:
+        plan.recipe(job)
+    except ConfigError as error:
+        raise ConfigError(f'{plan.path}: run {job.key}: {error}') from None
+
+
+def _check_settings(settings: StudySettings, path: Path) -> None:
+    for name in ('recipe', 'validation', 'test'):
+        if not getattr(settings, name):
+            raise ConfigError(f'{path}: {name} is missing')
+    if settings.validation_instances < 1 or settings.test_instances < 1:
+        raise ConfigError(f'{path}: validation_instances and test_instances must be positive')
+    if not all(0 <= value < 1 for value in (*settings.thresholds, settings.default_threshold)):
+        raise ConfigError(f'{path}: thresholds must lie between 0 and 1')
+
+
+def _changes(content: Any, where: str, path: Path) -> Changes:
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f'{path}: {where} must be a mapping of recipe settings, e.g. train.steps: 2000')
+    return dict(content)
+
+
+def _named(content: Any, where: str, path: Path) -> dict[str, Changes]:
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f'{path}: {where} must name at least one, each with its recipe settings')
+    for name in content:
+        if not isinstance(name, str) or not name.replace('_', '').replace('-', '').isalnum():
+            raise ConfigError(f'{path}: {where}: {name!r} is no name; use letters, digits, _ and -')
+    return {name: _changes(changes, f'{where}.{name}', path) for name, changes in content.items()}
+
+
+def _seeds(content: Any, students: dict[str, Changes], path: Path) -> dict[str, tuple[int, ...]]:
+    """Seeds of every student, from one list for all or from one list for each."""
+    given = content if isinstance(content, dict) else dict.fromkeys(students, content)
+    if set(given) != set(students):
+        raise ConfigError(f'{path}: seeds must be a list, or a list for each of {", ".join(students)}')
+    for seeds in given.values():
+        whole = isinstance(seeds, list) and all(
+            isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds
+        )
+        if not whole or not seeds or len(set(seeds)) != len(seeds):
+            raise ConfigError(f'{path}: seeds must be different whole numbers, e.g. [1, 2, 3]')
+    return {name: tuple(given[name]) for name in students}
+
+
+def _pairs(content: Any, arms: dict[str, Changes], path: Path) -> tuple[tuple[str, str], ...]:
+    pairs = content or []
+    for pair in pairs if isinstance(pairs, list) else [None]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(name in arms for name in pair):
+            raise ConfigError(f'{path}: compare must be pairs of arms, e.g. [[adlp, plain]]; known: {", ".join(arms)}')
+    return tuple((first, second) for first, second in pairs)

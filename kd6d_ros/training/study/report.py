@@ -1,0 +1,149 @@
+"""What came out: a table with paired differences, curves of the runs, and one JSON file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kd6d_ros.training.study.plan import TEACHER
+from kd6d_ros.training.study.runs import RESULT, finished
+from kd6d_ros.training.study.statistics import Difference, paired_difference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kd6d_ros.training.study.plan import StudyPlan
+    from kd6d_ros.types import AnyArray
+
+THRESHOLDS = ('default', 'own')
+"""Rows of the hits in test.npz."""
+
+
+class ArmRuns(NamedTuple):
+    """The finished runs of one student and arm, by seed: record and hits (2, n), and the image of each object (n,)."""
+
+    records: dict[int, dict[str, Any]]
+    hits: dict[int, AnyArray]
+    image: AnyArray
+
+
+def arm_runs(plan: StudyPlan, student: str, arm: str) -> ArmRuns:
+    """What has been finished so far."""
+    records, hits, image = {}, {}, np.zeros(0, int)
+    for seed in plan.seeds[student]:
+        folder = plan.folder / student / arm / str(seed)
+        if (folder / RESULT).is_file():
+            records[seed] = json.loads((folder / RESULT).read_text(encoding='utf-8'))
+            with np.load(folder / 'test.npz', allow_pickle=False) as stored:
+                hits[seed], image = stored['hits'], stored['frame']
+    return ArmRuns(records, hits, image)
+
+
+def difference(plan: StudyPlan, student: str, pair: tuple[str, str], row: int) -> Difference | None:
+    """First minus second arm over the seeds that both have finished; None without any."""
+    first, second = (arm_runs(plan, student, arm) for arm in pair)
+    seeds = [seed for seed in first.hits if seed in second.hits]
+    if not seeds:
+        return None
+    return paired_difference([first.hits[s][row] for s in seeds], [second.hits[s][row] for s in seeds], first.image)
+
+
+def report_text(plan: StudyPlan) -> str:
+    """The tables in Markdown; recall of ADD(-S) at 0.1 d in percent."""
+    done = sum(finished(plan, job) for job in plan.jobs())
+    lines = [f'# {plan.settings.name}', '', f'{done} of {len(plan.jobs())} runs are finished.', '']
+    teacher = plan.folder / TEACHER / RESULT
+    if teacher.is_file():
+        record = json.loads(teacher.read_text(encoding='utf-8'))
+        size = f'{record["parameters"] / 1e6:.2f} M parameters, {record["windows_seen"]} windows'
+        lines += [f'Teacher: {_percent(record["test_recall"])} % of {record["test_instances"]} objects ({size}).', '']
+    default = plan.settings.default_threshold
+    for student in plan.students:
+        lines += [
+            f'## {student}', '',
+            f'| arm | runs | recall at threshold {default} | at its own threshold | thresholds | windows |',
+            '|---|---|---|---|---|---|',
+        ]  # fmt: skip
+        for arm in plan.arms:
+            runs = arm_runs(plan, student, arm)
+            if runs.records:
+                lines.append(_arm_row(arm, runs))
+        lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
+        for pair in plan.compare:
+            for row, name in enumerate(THRESHOLDS):
+                found = difference(plan, student, pair, row)
+                if found is not None:
+                    lines.append(_difference_row(pair, name, found))
+        lines.append('')
+    return '\n'.join(lines)
+
+
+def _arm_row(arm: str, runs: ArmRuns) -> str:
+    records = list(runs.records.values())
+    recalls = [[r[key] for r in records] for key in ('test_recall', 'test_recall_own_threshold')]
+    cells = [f'{_percent(np.mean(v))} ± {_percent(np.std(v, ddof=1)) if len(v) > 1 else "-"}' for v in recalls]
+    own = ', '.join(str(value) for value in sorted({r['threshold'] for r in records}))
+    return f'| {arm} | {len(records)} | {cells[0]} | {cells[1]} | {own} | {records[0]["windows_seen"]} |'
+
+
+def _difference_row(pair: tuple[str, str], threshold: str, found: Difference) -> str:
+    runs = ', '.join(f'{100 * value:+.1f}' for value in found.runs)
+    interval = f'[{100 * found.low:+.1f}, {100 * found.high:+.1f}] ({found.interval})'
+    return f'| {pair[0]} - {pair[1]} | {threshold} | {100 * found.mean:+.1f} | {interval} | {runs} |'
+
+
+def _percent(value: Any) -> str:
+    return f'{100 * float(value):.1f}'
+
+
+def report_record(plan: StudyPlan) -> dict[str, Any]:
+    """The same for programs."""
+    record: dict[str, Any] = {'name': plan.settings.name, 'students': {}}
+    for student in plan.students:
+        arms = {arm: list(arm_runs(plan, student, arm).records.values()) for arm in plan.arms}
+        differences = {}
+        for pair in plan.compare:
+            for row, name in enumerate(THRESHOLDS):
+                found = difference(plan, student, pair, row)
+                if found is not None:
+                    differences[f'{pair[0]} - {pair[1]} ({name})'] = found._asdict()
+        record['students'][student] = {'arms': arms, 'differences': differences}
+    return record
+
+
+def curves(plan: StudyPlan, target: Path, metric: str = 'train/corner_error') -> bool:
+    """Draw `metric` over the steps, one line per arm (mean over the seeds) and student; False without any data."""
+    from matplotlib.figure import Figure  # a second to import, and only this needs it
+
+    figure = Figure(figsize=(6 * len(plan.students), 4.5), layout='constrained')
+    drawn = False
+    for place, student in enumerate(plan.students, 1):
+        axes = figure.add_subplot(1, len(plan.students), place)
+        for arm in plan.arms:
+            runs = [series(plan.folder / student / arm / str(seed), metric) for seed in plan.seeds[student]]
+            runs = [run for run in runs if len(run)]
+            if not runs:
+                continue
+            length = min(len(run) for run in runs)
+            mean = np.mean([run[:length, 1] for run in runs], 0)
+            axes.plot(runs[0][:length, 0], mean, label=f'{arm} ({len(runs)})')
+            drawn = True
+        axes.set(title=student, xlabel='steps', ylabel=metric, yscale='log')
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    if drawn:
+        figure.savefig(target, dpi=110)
+    return drawn
+
+
+def series(folder: Path, metric: str) -> AnyArray:
+    """(n, 2) step and value of a metric of one run, over all parts of a run that was resumed."""
+    rows = []
+    for path in sorted(folder.glob('csv_*/metrics.csv')):
+        with open(path, newline='', encoding='utf-8') as file:
+            rows += [(int(r['step']), float(r[metric])) for r in csv.DictReader(file) if r.get(metric)]
+    return np.array(rows, np.float64).reshape(-1, 2)

@@ -1,0 +1,117 @@
+"""Doing the runs of a study: train, choose the threshold on validation, measure on the test scenes, write it down.
+
+Every finished run leaves ``result.json`` and ``test.npz`` in its folder, so a study that was stopped goes on where it
+was: finished runs are kept, a run in progress goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kd6d_ros.errors import TrainingError
+from kd6d_ros.networks.backbones import parameter_count
+from kd6d_ros.training.checkpoint import load_checkpoint
+from kd6d_ros.training.frames import FramePack, pack_frames
+from kd6d_ros.training.run import train
+from kd6d_ros.training.study.measure import Measured, measure
+
+if TYPE_CHECKING:
+    from kd6d_ros.training.checkpoint import Checkpoint
+    from kd6d_ros.training.study.plan import Job, StudyPlan
+
+RESULT = 'result.json'
+
+
+def finished(plan: StudyPlan, job: Job) -> bool:
+    """Whether the run has been trained and measured."""
+    return (plan.folder / job.key / RESULT).is_file()
+
+
+def run_study(plan: StudyPlan, workers: int) -> None:
+    """Do what is missing, `workers` runs at a time, each in a process of its own.
+
+    Raises:
+        TrainingError: a run failed; names its log. The others are finished first.
+    """
+    waiting = [job for job in plan.jobs() if not finished(plan, job)]
+    if waiting and waiting[0].key == 'teacher':
+        _run_all(plan, [waiting.pop(0)], 1)
+    if waiting:
+        _run_all(plan, waiting, workers)
+
+
+def _run_all(plan: StudyPlan, jobs: list[Job], workers: int) -> None:
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    failed: list[str] = []
+    waiting, total = list(jobs), len(jobs)
+    while waiting or running:
+        while waiting and len(running) < workers and not failed:
+            job = waiting.pop(0)
+            print(f'study: {job.key} ({total - len(waiting)} of {total})', flush=True)
+            running[job.key] = _start(plan, job)
+        if failed and not running:
+            break
+        time.sleep(0.2)
+        for key, process in list(running.items()):
+            if process.poll() is not None:
+                del running[key]
+                failed += [key] if process.returncode else []
+    if failed:
+        raise TrainingError(f'the run {failed[0]} failed; see {plan.folder / failed[0] / "log.txt"}')
+
+
+def _start(plan: StudyPlan, job: Job) -> subprocess.Popen[bytes]:
+    folder = plan.folder / job.key
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, '-m', 'kd6d_ros.cli.main', 'study', str(plan.path), '--only', job.key]
+    with open(folder / 'log.txt', 'ab') as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+
+def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
+    """Train and measure one run in this process; returns its record."""
+    recipe, folder = plan.recipe(job), plan.folder / job.key
+    start = time.monotonic()
+    if not (folder / 'final.pt').is_file():
+        train(recipe, resume=(folder / 'last.ckpt').is_file())
+    checkpoint = load_checkpoint(folder / 'final.pt')
+    own, recall = choose_threshold(plan, checkpoint)
+    thresholds = (plan.settings.default_threshold, own)
+    test = _measure(plan, checkpoint, plan.settings.test, plan.settings.test_instances, thresholds)
+    np.savez(folder / 'test.npz', frame=test.frame, class_index=test.class_index, visible=test.visible,
+             size_px=test.size_px, hits=test.hits)  # fmt: skip
+    at_default, at_own = (float(value) for value in test.recall())
+    record = {
+        'key': job.key, 'seed': recipe.seed, 'threshold': own, 'validation_recall': recall, 'test_recall': at_default,
+        'test_recall_own_threshold': at_own, 'test_instances': len(test.frame), 'steps': recipe.train.steps,
+        'windows_seen': recipe.train.steps * recipe.train.batch_size * recipe.train.devices,
+        'parameters': parameter_count(checkpoint.network), 'commit': checkpoint.facts.get('commit', ''),
+        'seconds': round(time.monotonic() - start, 1),
+    }  # fmt: skip
+    aside = folder / f'.{RESULT}'
+    aside.write_text(json.dumps(record, indent=1), encoding='utf-8')
+    os.replace(aside, folder / RESULT)
+    return record
+
+
+def choose_threshold(plan: StudyPlan, checkpoint: Checkpoint) -> tuple[float, float]:
+    """The threshold with the best recall on the validation scenes, of equals the lowest, and that recall."""
+    settings = plan.settings
+    found = _measure(plan, checkpoint, settings.validation, settings.validation_instances, settings.thresholds)
+    best = int(np.argmax(found.recall()))
+    return settings.thresholds[best], float(found.recall()[best])
+
+
+def _measure(plan: StudyPlan, checkpoint: Checkpoint, data: str, count: int, thresholds: tuple[float, ...]) -> Measured:
+    recipe = replace(checkpoint.recipe.data, train=data, split=plan.settings.split)
+    pack = FramePack(pack_frames(Path(data), recipe.split, Path(recipe.cache)), checkpoint.objects)
+    return measure(checkpoint, pack, count, thresholds, plan.settings.min_visible)

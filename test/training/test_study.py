@@ -1,0 +1,114 @@
+"""A whole study at toy size: teacher, two arms, two seeds; stopped, resumed, reported."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
+
+from box_scenes import write_models, write_scene  # noqa: E402
+
+from kd6d_ros.cli.main import main  # noqa: E402
+from kd6d_ros.training.checkpoint import load_checkpoint  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """
+data: {{train: {root}/train_set, cache: {root}/cache, validation_fraction: 0.3}}
+network: {{backbone: darknet_tiny_h, strides: [16, 32], channels: 32, head_convs: 1, classes: 2}}
+input: {{crop_size: 96, crop_padding: 1.4, frame_size: []}}
+sampling: {{window_fraction: 0, crops_per_frame: 2, pool: 64}}
+distillation: {{threshold: 0.0}}
+train: {{batch_size: 8, steps: 4, precision: 32-true, workers: 0, threads: 1, validate_every: 4, validation_crops: 4}}
+"""
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp('study')
+    for index, name in enumerate(('train_set', 'val_set', 'test_set')):
+        for scene in range(3 if name == 'train_set' else 1):
+            write_scene(root / name, scene, images=6, seed=10 * index)
+        write_models(root / name)
+    (root / 'base.yaml').write_text(RECIPE.format(root=root))
+    content = {
+        'name': 'toy', 'out': str(root / 'out'), 'recipe': 'base.yaml', 'validation': f'{root}/val_set',
+        'test': f'{root}/test_set', 'validation_instances': 8, 'test_instances': 12, 'thresholds': [0.0, 0.005],
+        'default_threshold': 0.0, 'teacher': {'network.channels': 64, 'train.steps': 6},
+        'students': {'small': {}}, 'arms': {'plain': {}, 'adlp': {'distillation.adlp.weight': 1.0}},
+        'seeds': [1, 2], 'compare': [['adlp', 'plain']],
+    }  # fmt: skip
+    path = root / 'study.yaml'
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_a_study_runs_reports_and_goes_on(study, capsys):
+    out = study.parent / 'out'
+    assert main(['study', str(study), '--only', 'teacher']) == 0
+    teacher = json.loads((out / 'teacher' / 'result.json').read_text())
+    assert teacher['windows_seen'] == 48
+    assert teacher['test_instances'] == 12
+    for key in ('small/plain/1', 'small/adlp/1'):
+        assert main(['study', str(study), '--only', key]) == 0
+    assert main(['study', str(study), '--report']) == 0
+    assert '3 of 5 runs are finished' in capsys.readouterr().out
+    before = (out / 'small' / 'adlp' / '1' / 'final.pt').read_bytes()
+    assert main(['study', str(study), '--workers', '2']) == 0
+    printed = capsys.readouterr().out
+    assert 'study: small/plain/2 (1 of 2)' in printed
+    assert '5 of 5 runs are finished' in printed
+    assert '| adlp - plain | own |' in printed
+    assert (out / 'small' / 'adlp' / '1' / 'final.pt').read_bytes() == before
+    for name, size in (('curves.png', 300), ('clouds_small.png', 400)):
+        assert cv2.imread(str(out / name)).shape[1] >= size
+    record = json.loads((out / 'report.json').read_text())
+    assert len(record['students']['small']['arms']['adlp']) == 2
+
+
+def test_arms_of_one_seed_start_alike_and_see_the_same_windows(study):
+    """With learning rate 0 nothing but the start and the batches is left: equal weights, equal supervised losses."""
+    import csv
+
+    recipe = study.parent / 'base.yaml'
+    still = ['optimiser.lr=1e-12', 'seed=5', f'distillation.teacher={study.parent}/out/teacher/final.pt']
+    weights, errors = [], []
+    for command, name, term in (('train', 'a', []), ('distill', 'b', ['distillation.adlp.weight=1.0']),
+                                ('distill', 'c', ['distillation.feature.weight=1.0'])):  # fmt: skip
+        folder = study.parent / name
+        assert main([command, str(recipe), f'out={folder}', 'train.batch_size=50', *still, *term]) == 0
+        weights.append(load_checkpoint(folder / 'final.pt').network.state_dict())
+        log = next(folder.glob('csv_*/metrics.csv'))
+        with open(log, newline='') as file:
+            errors.append([row['train/keypoints_3d'] for row in csv.DictReader(file) if row['train/keypoints_3d']])
+    for other in weights[1:]:
+        assert all(torch.allclose(weights[0][key].float(), other[key].float(), atol=1e-4) for key in weights[0])
+    assert errors[0] == errors[1] == errors[2]
+
+
+def test_distilling_without_a_term_or_on_the_test_set_is_refused(study, capsys):
+    assert main(['distill', str(study.parent / 'base.yaml')]) == 2
+    assert 'no distillation term has a weight' in capsys.readouterr().err
+    content = yaml.safe_load(study.read_text())
+    content['test'] = content['validation']
+    wrong = study.parent / 'wrong.yaml'
+    wrong.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert main(['study', str(wrong)]) == 2
+    assert 'also trained or chosen on' in capsys.readouterr().err
+    assert main(['study', str(study), '--only', 'small/adlp/9']) == 2
+    assert 'no such run' in capsys.readouterr().err
+    assert main(['study', str(study), '--workers', '0']) == 2
+
+
+def test_the_report_of_a_finished_study_has_the_hits_of_every_object(study):
+    with np.load(study.parent / 'out' / 'small' / 'plain' / '2' / 'test.npz') as stored:
+        assert stored['hits'].shape == (2, 12)
+        assert stored['size_px'].min() > 10
+
+
+"""Order matters: this test looks at what the first one wrote."""
