@@ -154,7 +154,7 @@ def _symmetries(field: Field) -> Symmetries:
 def _network(field: Field) -> NetworkSpec:
     fields = field.mapping(
         ('crop_size', 'crop_padding', 'frame_size', 'max_cells', 'levels', 'layout'),
-        ('parameters', 'architecture', 'surface_stride'),
+        ('parameters', 'architecture', 'surface_stride', 'crop_macs', 'frame_macs'),
     )
     levels = []
     for item in fields['levels'].items(1, 8):
@@ -185,6 +185,8 @@ def _network(field: Field) -> NetworkSpec:
         parameters=fields['parameters'].whole(0, 10**12) if 'parameters' in fields else 0,
         architecture=fields['architecture'].text(200) if 'architecture' in fields else '',
         surface_stride=_surface_stride(fields, crop_size, size),
+        crop_macs=_macs(fields, 'crop_macs'),
+        frame_macs=_macs(fields, 'frame_macs'),
     )
 
 
@@ -196,6 +198,12 @@ def _surface_stride(fields: Dict[str, Field], crop_size: int, frame: Optional[Tu
         if side % stride:
             fields['surface_stride'].fail(f'{stride} does not divide the input size {side}')
     return stride
+
+
+def _macs(fields: Dict[str, Field], name: str) -> Optional[int]:
+    if name not in fields or fields[name].is_null:
+        return None
+    return fields[name].whole(1, 10**15)
 
 
 def _decode(field: Field) -> DecodeSpec:

@@ -21,6 +21,7 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
         BundleError: the bundle holds a value that YAML cannot.
     """
     network = bundle.network
+    optional = {name: getattr(network, name) for name in ('surface_stride', 'crop_macs', 'frame_macs')}
     record = {
         'schema': SCHEMA,
         'name': bundle.name,
@@ -35,7 +36,7 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
             'layout': network.layout,
             'parameters': network.parameters,
             'architecture': network.architecture,
-            **({} if network.surface_stride is None else {'surface_stride': network.surface_stride}),
+            **{name: value for name, value in optional.items() if value is not None},
         },
         'decode': {
             'score_threshold': bundle.decode.score_threshold,
