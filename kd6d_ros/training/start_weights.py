@@ -60,9 +60,27 @@ def start_network(recipe: Recipe) -> Start | None:
 
 def take_weights(network: nn.Module, start: nn.Module) -> None:
     """Overwrite every weight of `network` whose name and shape `start` knows."""
+    network.load_state_dict(_fitting(network, start), strict=False)
+
+
+def check_fixed_weights(network: KeypointNetwork, start: Start | None) -> None:
+    """Refuse to train around random weights that training leaves as they are.
+
+    Raises:
+        ConfigError: a parameter of `network` is not trained, and `start` has no value for it.
+    """
+    given = {} if start is None else _fitting(network, start.network)
+    if any(not p.requires_grad and name not in given for name, p in network.named_parameters()):
+        source = 'initial_weights is not set' if start is None else 'initial_weights has none for this backbone'
+        raise ConfigError(
+            f'network.backbone: {network.spec.backbone} keeps its first blocks and depthwise kernels as they start, '
+            f'and {source}; set initial_weights to imagenet, or to a bundle or checkpoint with this backbone'
+        )
+
+
+def _fitting(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
     own = network.state_dict()
-    fitting = {k: v for k, v in start.state_dict().items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict(fitting, strict=False)
+    return {k: v for k, v in start.state_dict().items() if k in own and own[k].shape == v.shape}
 
 
 def network_of_bundle(folder: Path) -> KeypointNetwork:
