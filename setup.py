@@ -35,6 +35,8 @@ TRAIN = [
     'scipy>=1.11,<2',
     'matplotlib>=3.8,<4',
 ]
+# Not in TRAIN: it brings torchvision, for which pip replaces a torch that is there (docs/dependencies.md).
+TIMM = ['timm>=1.0.12,<2', 'safetensors>=0.4,<1']
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
@@ -87,6 +89,7 @@ setup(
         'bench': BENCH,
         'synth': SYNTH,
         'train': TRAIN,
+        'timm': TIMM,
         'ros': ROS,
         'test': [*BENCH, *TEST],
         'dev': [*BENCH, *ROS, *TEST, *ORACLES, *LINT],

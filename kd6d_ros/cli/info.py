@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle
@@ -75,6 +75,9 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
             'max_cells': network.max_cells,
             'strides_px': [level.stride for level in network.levels],
             'anchor_sizes_px': [level.anchor_size for level in network.levels],
+            'surface_stride_px': network.surface_stride,
+            'crop_macs': network.crop_macs,
+            'frame_macs': network.frame_macs,
         },
         'decode': dict(vars(bundle.decode)),
         'engines': {
@@ -104,7 +107,9 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
         f'crop       {network["crop_size_px"]} px, padding {network["crop_padding"]:g}',
         f'frame      {frame[0]}x{frame[1]} px' if frame else 'frame      none: needs detections',
         f'levels     strides {network["strides_px"]}, anchors {network["anchor_sizes_px"]} px',
+        f'surface    {_surface_word(network["surface_stride_px"])}',
     ]
+    lines += _compute_lines(network)
     lines += [f'engine     {k}: {v["file"]}, {v["bytes"] / 1e6:.2f} MB' for k, v in record['engines'].items()]
     lines += [f'licence    {record["licence"]}', f'origin     {record["origin"]}']
     facts = record['training'].items()
@@ -126,6 +131,17 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
     ]
     table = format_table(['object', 'obj_id', 'diameter mm', 'symmetric', 'mesh', 'called'], rows)
     return '\n'.join(lines) + '\n\n' + table
+
+
+def _surface_word(stride: Optional[int]) -> str:
+    return 'none' if stride is None else f'a point of the object for every {stride}x{stride} px'
+
+
+def _compute_lines(network: Dict[str, Any]) -> List[str]:
+    """Nothing for a bundle whose exporter did not count."""
+    known = [(what, network[f'{what}_macs']) for what in ('crop', 'frame') if network[f'{what}_macs'] is not None]
+    parts = [f'{macs / 1e9:.3g} GMAC per {what}' for what, macs in known]
+    return [f'compute    {", ".join(parts)} (1 MAC: one multiply-add)'] if parts else []
 
 
 def _symmetry_word(symmetries: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Optional
 
 EXTRAS = {
     'train': ('torch', 'lightning', 'pytorch_lightning', 'tensorboard', 'onnx', 'tqdm'),
+    'timm': ('timm', 'torchvision', 'huggingface_hub', 'safetensors'),
     'synth': ('trimesh', 'moderngl', 'glcontext', 'fast_simplification', 'scipy', 'PIL'),
     'bench': ('rosbags', 'psutil'),
     'engine': ('onnxruntime',),

@@ -16,11 +16,12 @@ from kd6d_ros.deployment.bundle_meshes import bundle_meshes
 from kd6d_ros.deployment.onnx_export import export_graph, rounded_weights
 from kd6d_ros.errors import ConfigError, EngineError
 from kd6d_ros.inference.bundle import write_bundle
-from kd6d_ros.inference.bundle_records import Bundle
+from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
 from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 from kd6d_ros.inference.surface import LEAST_MASK_LOGIT
 from kd6d_ros.networks.deployed_graph import OUTPUTS, DeployedGraph
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.networks.macs import count_macs
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
 from kd6d_ros.training.recipe import to_mapping
 from kd6d_ros.training.validation import bundle_of
@@ -77,6 +78,7 @@ def export_bundle(request: ExportRequest) -> Bundle:
     record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
     if request.crop_padding is not None:
         record = replace(record, network=replace(record.network, crop_padding=request.crop_padding))
+    record = replace(record, network=_with_macs(record.network, network))
     inputs = checkpoint.recipe.input
     model = export_graph(network, inputs.crop_size, inputs.max_cells)
     with tempfile.TemporaryDirectory() as folder:
@@ -151,6 +153,12 @@ def _compare_surface(wanted: AnyArray, got: AnyArray | None, where: str) -> None
             f'exported graph differs from PyTorch at {where}: surface points by {points:.2g} diameters, '
             f'masks by {mask:.2g}'
         )
+
+
+def _with_macs(spec: NetworkSpec, network: KeypointNetwork) -> NetworkSpec:
+    crop, frame = spec.crop_size, spec.frame_size
+    crop_macs = count_macs(network, crop, crop).total
+    return replace(spec, crop_macs=crop_macs, frame_macs=count_macs(network, *frame).total if frame else None)
 
 
 def _training_facts(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class NetworkSpec:
     crop_size: side of the square zoomed crop [network px]; crop_padding: crop side / longer side of the
     box; frame_size: (width, height) of the whole-frame input [network px], None when the network cannot
     search; max_cells: most candidate cells in one output; surface_stride: of the surface output's cells, None
-    for a network without one.
+    for a network without one; crop_macs, frame_macs: multiply-adds for one crop and for one whole frame, None
+    where nobody counted.
     """
 
     crop_size: int
@@ -44,6 +45,8 @@ class NetworkSpec:
     parameters: int = 0
     architecture: str = ''
     surface_stride: Optional[int] = None
+    crop_macs: Optional[int] = None
+    frame_macs: Optional[int] = None
 
     @property
     def anchor_sizes(self) -> Tuple[float, ...]:

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of RGB in 0..1: every backbone's input is normalised with them."""
+
 
 def conv_unit(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution + batch normalisation + leaky ReLU 0.1."""

@@ -7,14 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kd6d_ros.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from kd6d_ros.networks.head import KEYPOINTS, KeypointHead
 from kd6d_ros.networks.make_backbone import make_backbone
 from kd6d_ros.networks.pyramid import FeaturePyramid
 from kd6d_ros.networks.spec import NetworkSpec
 from kd6d_ros.networks.surface import SURFACE_STRIDE, SurfaceBranch
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class CellGrid(NamedTuple):

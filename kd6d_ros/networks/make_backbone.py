@@ -6,10 +6,18 @@ from collections.abc import Callable
 
 from kd6d_ros.networks.backbones import Backbone, DarkNet53, DarkNetTiny
 from kd6d_ros.networks.efficientnet_lite import EfficientNetLite0
+from kd6d_ros.networks.spec import TIMM
+from kd6d_ros.networks.timm_backbone import TimmBackbone
 
 
 def make_backbone(name: str) -> Backbone:
-    """The backbone called `name` (see ``spec.BACKBONES``), randomly initialised."""
+    """The backbone called `name` (see ``NetworkSpec``), randomly initialised.
+
+    Raises:
+        ConfigError: a timm model that is not to be had, see ``TimmBackbone``.
+    """
+    if name.startswith(TIMM):
+        return TimmBackbone(name[len(TIMM) :])
     makers: dict[str, Callable[[], Backbone]] = {
         'darknet53': DarkNet53,
         'darknet_tiny': DarkNetTiny,

@@ -11,11 +11,16 @@ from collections.abc import Mapping, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kd6d_ros.errors import ConfigError
+
 
 class FeaturePyramid(nn.Module):
     """Maps {stride: features} of a backbone to one map of `width` channels per stride in `strides`.
 
     Strides finer than the finest requested one are not computed; no coarser level depends on them.
+
+    Raises:
+        ConfigError: `strides` leaves out the coarsest map.
     """
 
     def __init__(self, channels: Mapping[int, int], strides: Sequence[int], width: int) -> None:
@@ -23,7 +28,9 @@ class FeaturePyramid(nn.Module):
         self.inner = [s for s in strides if s in channels]
         self.extra = [s for s in strides if s not in channels]
         if not self.inner or self.inner[-1] != max(channels):
-            raise ValueError(f'pyramid: strides {list(strides)} must include {max(channels)}')
+            raise ConfigError(
+                f'network.strides: {list(strides)} must include {max(channels)}, the coarsest map of the backbone'
+            )
         self.lateral = nn.ModuleList(nn.Conv2d(channels[s], width, 1) for s in self.inner)
         self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.inner)
         last = channels[self.inner[-1]]

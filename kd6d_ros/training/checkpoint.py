@@ -18,6 +18,7 @@ import torch
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.training.recipe import Recipe, from_mapping, to_mapping
+from kd6d_ros.training.weights_file import read_weights_file
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
 FORMAT = 'kd6d-checkpoint-1'
@@ -62,13 +63,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ConfigError: not such a file, or weights that do not fit the recipe.
     """
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise ConfigError(f'{path}: no such checkpoint; `kd6d train` writes <out>/final.pt') from None
-    except Exception as err:  # torch raises many kinds for a damaged file
-        raise ConfigError(f'{path}: not a readable checkpoint ({type(err).__name__})') from None
-    if not isinstance(content, dict) or content.get('format') != FORMAT:
+    return as_checkpoint(read_weights_file(path), path)
+
+
+def is_checkpoint(content: Any) -> bool:
+    """Whether what a file holds was written by ``save_checkpoint``."""
+    return isinstance(content, dict) and content.get('format') == FORMAT
+
+
+def as_checkpoint(content: Any, path: Path) -> Checkpoint:
+    """The checkpoint in what the file `path` holds.
+
+    Raises:
+        ConfigError: as ``load_checkpoint``.
+    """
+    if not is_checkpoint(content):
         raise ConfigError(f'{path}: not a {FORMAT} file; use the final.pt that `kd6d train` writes')
     recipe = from_mapping(Recipe, content['recipe'], str(path))
     network = KeypointNetwork(recipe.network)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from kd6d_ros.errors import ConfigError
+from kd6d_ros.networks.backbones import IMAGENET_MEAN, IMAGENET_STD
 from kd6d_ros.networks.efficientnet_lite import Depthwise, EfficientNetLite0, InvertedResidual
-from kd6d_ros.networks.keypoint_network import IMAGENET_MEAN, IMAGENET_STD
 
 IMAGENET = 'imagenet'
 """The value of ``initial_weights`` that means these weights."""
@@ -31,7 +31,10 @@ def load_imagenet(backbone: nn.Module) -> None:
         ConfigError: another backbone, or the package is not installed.
     """
     if not isinstance(backbone, EfficientNetLite0):
-        raise ConfigError('initial_weights: imagenet exists for network.backbone: efficientnet_lite0 only')
+        raise ConfigError(
+            'initial_weights: imagenet exists for network.backbone: efficientnet_lite0 only; a timm: backbone takes '
+            'a file of weights'
+        )
     source = _read()
     with torch.no_grad():
         stem, bias = _folded(source, '_conv_stem', '_bn0')

@@ -148,7 +148,8 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run. out: folder for checkpoints and logs."""
+    """Everything that decides a training run. out: folder for checkpoints and logs. initial_weights: a checkpoint,
+    a bundle folder, 'imagenet' (efficientnet_lite0), or a state dict (.pth, .safetensors) for a timm: backbone."""
 
     name: str = 'run'
     out: str = ''

@@ -25,7 +25,7 @@ from kd6d_ros.training.data_module import Windows
 from kd6d_ros.training.distillation import DistillationModule, load_teacher
 from kd6d_ros.training.module import KeypointModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
-from kd6d_ros.training.start_weights import recalibrate, start_network, take_weights
+from kd6d_ros.training.start_weights import check_fixed_weights, recalibrate, start_network, take_weights
 from kd6d_ros.training.validation import validate
 
 CALIBRATION_WINDOWS = 256
@@ -66,7 +66,8 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     """Train as `recipe` says, under its teacher if a distillation term is in use; returns the path of ``final.pt``.
 
     Raises:
-        ConfigError: the output folder holds another run, resume finds nothing, or the teacher cannot be used.
+        ConfigError: the output folder holds another run, resume finds nothing, the teacher cannot be used, or the
+            backbone would keep random weights.
         DatasetError: the data cannot be used.
     """
     folder = recipe.folder
@@ -77,7 +78,10 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         torch.set_num_threads(recipe.train.threads)
     data = Windows(recipe)
     module = make_module(recipe, data)
-    start = None if resume else start_network(recipe)  # the checkpoint of a resumed run has its own weights
+    start = None
+    if not resume:  # the checkpoint of a resumed run has its own weights
+        start = start_network(recipe)
+        check_fixed_weights(module.network, start)
     if not rank_zero_only.rank:  # other processes start later and would find the folder taken
         _claim(folder, recipe, resume)
     if start is not None:

@@ -1,10 +1,10 @@
-"""Where a run may start from: ImageNet, a checkpoint, or a bundle whose checkpoint nobody has any more.
+"""Where a run may start from: ImageNet, a checkpoint, a file of weights for the backbone, or a bundle.
 
-A bundle's graph holds the weights with batch normalisation folded into the convolutions, under names that the
-exporter made up. A twin of the network with random weights is exported the same way: where a random value of
-the twin turns up in its graph is where the bundle's graph has the trained one. The unfolded normalisation then
-gets the statistics of training windows, and a scale and shift that undo them: the network computes
-what the bundle computes, and can be trained on.
+A bundle stands in for a checkpoint that nobody has any more. Its graph holds the weights with batch normalisation
+folded into the convolutions, under names that the exporter made up. A twin of the network with random weights is
+exported the same way: where a random value of the twin turns up in its graph is where the bundle's graph has the
+trained one. The unfolded normalisation then gets the statistics of training windows, and a scale and shift that undo
+them: the network computes what the bundle computes, and can be trained on.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from kd6d_ros.deployment.onnx_export import export_graph
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.inference.bundle import load_bundle
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
-from kd6d_ros.networks.spec import NetworkSpec
+from kd6d_ros.networks.spec import TIMM, NetworkSpec
+from kd6d_ros.networks.timm_backbone import TimmBackbone
 from kd6d_ros.strict_yaml import from_mapping
-from kd6d_ros.training.checkpoint import load_checkpoint
+from kd6d_ros.training.checkpoint import as_checkpoint, is_checkpoint
 from kd6d_ros.training.imagenet import IMAGENET, load_imagenet
+from kd6d_ros.training.weights_file import load_weights, read_weights_file
 
 if TYPE_CHECKING:
     from kd6d_ros.training.recipe import Recipe
@@ -40,10 +42,11 @@ class Start(NamedTuple):
 
 
 def start_network(recipe: Recipe) -> Start | None:
-    """What `recipe.initial_weights` names: a checkpoint file, a bundle folder or ImageNet; None for nothing.
+    """What `recipe.initial_weights` names: a checkpoint, a bundle folder, ImageNet, or a state dict (.pth or
+    .safetensors) of the backbone if that is a timm model; None for nothing.
 
     Raises:
-        ConfigError: neither, or ImageNet weights that are not to be had.
+        ConfigError: none of these, ImageNet weights that are not to be had, or a state dict of another model.
         BundleError: a damaged bundle, or one of another exporter.
     """
     if not recipe.initial_weights:
@@ -51,18 +54,46 @@ def start_network(recipe: Recipe) -> Start | None:
     if recipe.initial_weights == IMAGENET:
         network = KeypointNetwork(recipe.network)
         load_imagenet(network.backbone)
-        return Start(nn.ModuleDict({'backbone': network.backbone}), unfolded=False)
+        return _backbone_of(network)
     path = Path(recipe.initial_weights)
     if path.is_dir():
         return Start(network_of_bundle(path), unfolded=True)
-    return Start(load_checkpoint(path).network, unfolded=False)
+    content = read_weights_file(path)
+    if recipe.network.backbone.startswith(TIMM) and not is_checkpoint(content):
+        network = KeypointNetwork(recipe.network)
+        assert isinstance(network.backbone, TimmBackbone)
+        load_weights(network.backbone.model, content, path)
+        return _backbone_of(network)
+    return Start(as_checkpoint(content, path).network, unfolded=False)
+
+
+def _backbone_of(network: KeypointNetwork) -> Start:
+    return Start(nn.ModuleDict({'backbone': network.backbone}).eval(), unfolded=False)
 
 
 def take_weights(network: nn.Module, start: nn.Module) -> None:
     """Overwrite every weight of `network` whose name and shape `start` knows."""
+    network.load_state_dict(_fitting(network, start), strict=False)
+
+
+def check_fixed_weights(network: KeypointNetwork, start: Start | None) -> None:
+    """Refuse to train around random weights that training leaves as they are.
+
+    Raises:
+        ConfigError: a parameter of `network` is not trained, and `start` has no value for it.
+    """
+    given = {} if start is None else _fitting(network, start.network)
+    if any(not p.requires_grad and name not in given for name, p in network.named_parameters()):
+        source = 'initial_weights is not set' if start is None else 'initial_weights has none for this backbone'
+        raise ConfigError(
+            f'network.backbone: {network.spec.backbone} keeps its first blocks and depthwise kernels as they start, '
+            f'and {source}; set initial_weights to imagenet, or to a bundle or checkpoint with this backbone'
+        )
+
+
+def _fitting(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
     own = network.state_dict()
-    fitting = {k: v for k, v in start.state_dict().items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict(fitting, strict=False)
+    return {k: v for k, v in start.state_dict().items() if k in own and own[k].shape == v.shape}
 
 
 def network_of_bundle(folder: Path) -> KeypointNetwork:

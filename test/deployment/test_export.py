@@ -16,6 +16,7 @@ from kd6d_ros.inference.bundle import load_bundle, load_mesh  # noqa: E402
 from kd6d_ros.inference.engines.select import make_engine  # noqa: E402
 from kd6d_ros.networks.deployed_graph import DeployedGraph  # noqa: E402
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
+from kd6d_ros.networks.macs import count_macs  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe  # noqa: E402
@@ -77,6 +78,8 @@ def test_bundle_computes_what_pytorch_does(tmp_path, norm):
     assert bundle.network.frame_size == (160, 128)
     assert bundle.expected['held_out_renders_recall_0.1d'] == 0.5
     assert 'secret' not in (tmp_path / 'two' / 'bundle.yaml').read_text()
+    assert bundle.network.crop_macs == count_macs(network, 96, 96).total
+    assert load_bundle(tmp_path / 'two').network.frame_macs == count_macs(network, 160, 128).total
     size = (tmp_path / 'two' / 'model_fp32.onnx').stat().st_size
     parameters = sum(p.numel() for p in network.parameters())
     assert size < 2 * parameters + 150_000  # two bytes per weight

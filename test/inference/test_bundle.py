@@ -50,6 +50,18 @@ def test_round_trip(write, tmp_path, objects, network, tetrahedron):
     assert sorted(bundle.files) == ['meshes/mug.npz', 'model_fp32.onnx']
 
 
+def test_multiply_adds_are_kept_where_they_are_known(write, tmp_path, network):
+    write()
+    text = (tmp_path / 'b' / 'bundle.yaml').read_text()
+    assert 'macs' not in text
+    assert load_bundle(tmp_path / 'b').network == replace(network, crop_macs=None, frame_macs=None)
+    counted = replace(network, crop_macs=123_456_789, frame_macs=2_345_678_901)
+    write(network=counted)
+    assert load_bundle(tmp_path / 'b').network == counted
+    edit(tmp_path / 'b', _set('network', 'frame_macs', value=None))
+    assert load_bundle(tmp_path / 'b').network == replace(counted, frame_macs=None)
+
+
 def test_the_stride_of_the_surface_is_kept(write, tmp_path, network):
     assert write().network.surface_stride is None
     assert 'surface_stride' not in (tmp_path / 'b' / 'bundle.yaml').read_text()
@@ -187,6 +199,8 @@ WRONG = [
     (_set('network', 'surface_stride', value=64), r'surface_stride: 64 does not divide the input size 480'),
     (_set('network', 'surface_stride', value=0), r'network\.surface_stride: expected 1 .. 256, got 0'),
     (_set('network', 'surface_stride', value='fine'), r'network\.surface_stride: expected a whole number'),
+    (_set('network', 'crop_macs', value=0), r'network\.crop_macs: expected 1 .. \d+, got 0'),
+    (_set('network', 'frame_macs', value=1.5e9), r'network\.frame_macs: expected a whole number'),
     (_set('decode', 'score_threshold', value=2), r'decode\.score_threshold: expected 0 .. 1, got 2'),
     (_set('engines', value={}), r'engines: expected at least one engine'),
     (_set('engines', value={'FP 32': 'x.onnx'}), r"'FP 32' is not a precision that matches"),

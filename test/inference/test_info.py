@@ -1,6 +1,7 @@
 """`kd6d info` and finding bundles by name."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,22 @@ def test_info_json(write, tmp_path, capsys):
     capsys.readouterr()
     assert main(['info', str(tmp_path / 'b'), '--json']) == 0
     assert json.loads(capsys.readouterr().out) == record
+
+
+def test_info_shows_the_surface_branch_and_the_multiply_adds_that_are_known(write, tmp_path, capsys, network):
+    write()
+    assert main(['info', str(tmp_path / 'b')]) == 0
+    out = capsys.readouterr().out
+    assert 'surface    none\n' in out
+    assert 'GMAC' not in out
+    write(network=replace(network, surface_stride=8, crop_macs=123_456_789, frame_macs=2_345_678_901))
+    assert main(['info', str(tmp_path / 'b')]) == 0
+    out = capsys.readouterr().out
+    assert 'surface    a point of the object for every 8x8 px\n' in out
+    assert 'compute    0.123 GMAC per crop, 2.35 GMAC per frame (1 MAC: one multiply-add)\n' in out
+    assert main(['info', str(tmp_path / 'b'), '--json']) == 0
+    record = json.loads(capsys.readouterr().out)['network']
+    assert (record['surface_stride_px'], record['crop_macs'], record['frame_macs']) == (8, 123456789, 2345678901)
 
 
 def test_info_of_a_changed_bundle_is_one_line_and_exit_2(write, tmp_path, capsys):

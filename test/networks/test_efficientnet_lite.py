@@ -9,9 +9,9 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 import torch.nn.functional as F  # noqa: E402
 
 from kd6d_ros.errors import ConfigError  # noqa: E402
-from kd6d_ros.networks.backbones import DarkNetTiny  # noqa: E402
+from kd6d_ros.networks.backbones import IMAGENET_MEAN, IMAGENET_STD, DarkNetTiny  # noqa: E402
 from kd6d_ros.networks.efficientnet_lite import FIXED_BLOCKS, Depthwise, EfficientNetLite0  # noqa: E402
-from kd6d_ros.networks.keypoint_network import IMAGENET_MEAN, IMAGENET_STD, KeypointNetwork  # noqa: E402
+from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training import imagenet  # noqa: E402
 

