@@ -25,8 +25,9 @@ from kd6d_ros.inference.bundle_records import (
     LevelSpec,
     NetworkSpec,
 )
-from kd6d_ros.inference.bundle_schema import manifest_record, read_bundle
+from kd6d_ros.inference.bundle_schema import read_bundle
 from kd6d_ros.inference.manifest_fields import MAX_MANIFEST_BYTES, parse_manifest
+from kd6d_ros.inference.manifest_record import manifest_record
 
 if TYPE_CHECKING:
     from kd6d_ros.types import Mesh, ObjectModel

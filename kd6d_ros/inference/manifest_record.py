@@ -1,0 +1,84 @@
+"""What goes into a manifest: from a bundle's records to plain values. bundle_schema.py is the way back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict
+
+import numpy as np
+
+from kd6d_ros.errors import BundleError
+from kd6d_ros.inference.bundle_records import SCHEMA
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.types import ObjectModel
+
+
+def manifest_record(bundle: Bundle) -> Dict[str, Any]:
+    """What goes into the manifest, in the order of the schema.
+
+    Raises:
+        BundleError: the bundle holds a value that YAML cannot.
+    """
+    network = bundle.network
+    record = {
+        'schema': SCHEMA,
+        'name': bundle.name,
+        'kind': bundle.kind,
+        'objects': [_object_record(item) for item in bundle.objects],
+        'network': {
+            'crop_size': network.crop_size,
+            'crop_padding': network.crop_padding,
+            'frame_size': None if network.frame_size is None else list(network.frame_size),
+            'max_cells': network.max_cells,
+            'levels': [{'stride': x.stride, 'anchor_size': x.anchor_size} for x in network.levels],
+            'layout': network.layout,
+            'parameters': network.parameters,
+            'architecture': network.architecture,
+            **({} if network.surface_stride is None else {'surface_stride': network.surface_stride}),
+        },
+        'decode': {
+            'score_threshold': bundle.decode.score_threshold,
+            'cells_per_object': bundle.decode.cells_per_object,
+            'sharpness': bundle.decode.sharpness,
+        },
+        'engines': dict(bundle.engines),
+        'licence': bundle.licence,
+        'origin': bundle.origin,
+        'training': dict(bundle.training),
+        'expected': dict(bundle.expected),
+        'covariance': None if bundle.covariance is None else dict(bundle.covariance),
+        'meshes': dict(bundle.meshes),
+        'files': dict(bundle.files),
+    }
+    plain: Dict[str, Any] = plain_values(record, bundle.name)
+    return plain
+
+
+def _object_record(item: ObjectModel) -> Dict[str, Any]:
+    return {
+        'name': item.name,
+        'display_name': item.display_name or item.name,
+        'obj_id': item.obj_id,
+        'diameter_m': item.diameter,
+        'keypoints_m': np.round(item.keypoints, 9),
+        'symmetries': {
+            'discrete': [np.round(x.matrix().reshape(-1), 9) for x in item.symmetries.discrete],
+            'continuous': [
+                {'axis': np.round(x.axis, 9), 'offset_m': np.round(x.offset, 9)} for x in item.symmetries.continuous
+            ],
+        },
+    }
+
+
+def plain_values(value: Any, where: str) -> Any:
+    """`value` as what safe YAML knows; NumPy numbers and arrays become numbers and lists."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item, f'{where}.{key}') for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain_values(value.tolist(), where)
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item, where) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise BundleError(f'{where}: a manifest cannot hold a {type(value).__name__}: use numbers, text or lists')
