@@ -95,15 +95,18 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
 def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
     """The same for people."""
     from kd6d_ros.cli.output import format_table
+    from kd6d_ros.inference.settings import MIN_SCORE
 
     network = record['network']
     frame = network['frame_size_px']
+    least = record['decode']['min_score']
     lines = [
         f'bundle     {record["name"]} ({record["kind"]}, schema {record["schema"]}) in {record["folder"]}',
         f'network    {network["architecture"] or "unnamed"}, {network["parameters"]:,} parameters',
         f'crop       {network["crop_size_px"]} px, padding {network["crop_padding"]:g}',
         f'frame      {frame[0]}x{frame[1]} px' if frame else 'frame      none: needs detections',
         f'levels     strides {network["strides_px"]}, anchors {network["anchor_sizes_px"]} px',
+        f'min_score  {MIN_SCORE:g} (the default)' if least is None else f'min_score  {least:g} (recommended here)',
     ]
     lines += [f'engine     {k}: {v["file"]}, {v["bytes"] / 1e6:.2f} MB' for k, v in record['engines'].items()]
     lines += [f'licence    {record["licence"]}', f'origin     {record["origin"]}']

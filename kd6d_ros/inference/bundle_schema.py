@@ -199,11 +199,13 @@ def _surface_stride(fields: Dict[str, Field], crop_size: int, frame: Optional[Tu
 
 
 def _decode(field: Field) -> DecodeSpec:
-    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'))
+    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'), ('min_score',))
+    least = fields.get('min_score')
     return DecodeSpec(
         fields['score_threshold'].number(0.0, 1.0),
         fields['cells_per_object'].whole(1, 1000),
         fields['sharpness'].number(0.0, 100.0),
+        None if least is None or least.is_null else least.number(0.0, 1.0),
     )
 
 
