@@ -62,6 +62,22 @@ def parse_yaml(text: str | bytes, source: str) -> Any:
         raise ConfigError(f'{source}: not valid YAML ({" ".join(str(error).split())[:200]})') from None
 
 
+def parse_setting(text: str, source: str, example: str) -> tuple[str, Any]:
+    """Name and plain value of ``NAME=VALUE`` as typed on a command line.
+
+    Args:
+        source: leads the message of an error, e.g. the option with the text.
+        example: a setting that is right, for that message.
+
+    Raises:
+        ConfigError: no name or no equals sign, or a value that is not valid YAML.
+    """
+    name, sign, value = text.partition('=')
+    if not sign or not name:
+        raise ConfigError(f'{source}: expected NAME=VALUE, e.g. {example}')
+    return name, parse_yaml(value, source)
+
+
 def from_mapping(cls: type[T], content: Any, source: str, prefix: str = '') -> T:
     """The dataclass `cls` from a mapping; a key that is missing keeps its default.
 

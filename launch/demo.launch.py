@@ -32,6 +32,7 @@ from launch_ros.actions import Node
 # share/kd6d_ros when installed, the repository otherwise.
 ROOT = Path(__file__).resolve().parent.parent
 BOOL = ['true', 'false']
+FRAME = 'demo_camera_optical_frame'
 PROFILE = ROOT / 'config' / 'fastdds_localhost.xml'
 
 ARGUMENTS = [
@@ -72,6 +73,7 @@ def generate_launch_description():
             'camera_info_topic': '/camera/camera_info',
             'image_transport': 'compressed',
             'rviz': LaunchConfiguration('rviz'),
+            'rviz_frame': FRAME,
         }.items(),
     )
     return LaunchDescription(

@@ -95,6 +95,11 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'rviz_config', default_value=str(CONFIG / 'pose.rviz'), description='Configuration file of RViz.'
     ),
+    DeclareLaunchArgument(
+        'rviz_frame',
+        default_value='',
+        description="Fixed frame of RViz, such as the camera's optical frame. Empty: as in rviz_config.",
+    ),
 ]
 
 
@@ -128,7 +133,7 @@ def start(context):
     rviz = Node(
         package='rviz2',
         executable='rviz2',
-        arguments=['-d', value['rviz_config']],
+        arguments=rviz_arguments(value),
         parameters=[simulated],
         additional_env=environment,
         condition=IfCondition(value['rviz']),
@@ -142,6 +147,10 @@ def overrides(value):
     if value['image_rectified']:
         given['image_rectified'] = value['image_rectified'] == 'true'
     return given
+
+
+def rviz_arguments(value):
+    return ['-d', value['rviz_config'], *(['-f', value['rviz_frame']] if value['rviz_frame'] else [])]
 
 
 def typed(given):

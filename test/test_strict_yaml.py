@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd6d_ros.errors import ConfigError
-from kd6d_ros.strict_yaml import MAX_BYTES, from_mapping, parse_yaml, read_mapping
+from kd6d_ros.strict_yaml import MAX_BYTES, from_mapping, parse_setting, parse_yaml, read_mapping
 
 
 @dataclass(frozen=True)
@@ -152,3 +152,24 @@ def test_anything_is_either_taken_or_one_line(content):
         assert len(scene.splitlines()) == 1
     else:
         assert from_mapping(Scene, asdict(scene), 'here') == scene
+
+
+@pytest.mark.parametrize(
+    ('text', 'setting'),
+    [('a.b=3', ('a.b', 3)), ('size=[64, 48]', ('size', [64, 48])), ('url=x=y', ('url', 'x=y')), ('a=', ('a', None))],
+)
+def test_a_setting_is_a_name_and_a_plain_value(text, setting):
+    assert parse_setting(text, '--set', 'a=1') == setting
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('steps', '--set: expected NAME=VALUE, e.g. a=1'),
+        ('=3', '--set: expected NAME=VALUE, e.g. a=1'),
+        ('a=[1', '--set: not valid YAML .*'),
+    ],
+)
+def test_a_text_that_is_no_setting_is_one_line(text, message):
+    with pytest.raises(ConfigError, match=f'^{message}$'):
+        parse_setting(text, '--set', 'a=1')

@@ -123,16 +123,14 @@ def chosen_settings(texts: Sequence[str]) -> EstimatorSettings:
     """
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.inference.settings import EstimatorSettings
-    from kd6d_ros.strict_yaml import from_mapping, parse_yaml
+    from kd6d_ros.strict_yaml import from_mapping, parse_setting
 
     values = {}
     for text in texts:
-        name, sign, value = text.partition('=')
-        if not sign or not name:
-            raise ConfigError(f'--set {text}: expected NAME=VALUE, e.g. min_score=0.3')
+        name, value = parse_setting(text, f'--set {text}', 'min_score=0.3')
         if name in OWN:
             raise ConfigError(f'--set {text}: {name} follows from the detections and the targets')
-        values[name] = parse_yaml(value, f'--set {text}')
+        values[name] = value
     return from_mapping(EstimatorSettings, values, '--set')
 
 

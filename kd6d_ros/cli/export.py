@@ -36,6 +36,12 @@ def add_parser(subparsers: Any) -> None:
         metavar='P',
         help='side of a crop over the box of the object on the robot, 1 to 4 (default: as in training)',
     )
+    parser.add_argument(
+        '--min-score',
+        type=float,
+        metavar='S',
+        help="least score of a published pose that the bundle recommends, 0 to 1 (default: none, the robot's counts)",
+    )
     parser.set_defaults(handler=run)
 
 
@@ -60,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             meshes=args.meshes,
             mesh_faces=args.mesh_faces,
             crop_padding=args.crop_padding,
+            min_score=args.min_score,
         )
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())

@@ -98,9 +98,11 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
 def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
     """The same for people."""
     from kd6d_ros.cli.output import format_table
+    from kd6d_ros.inference.settings import MIN_SCORE
 
     network = record['network']
     frame = network['frame_size_px']
+    least = record['decode']['min_score']
     lines = [
         f'bundle     {record["name"]} ({record["kind"]}, schema {record["schema"]}) in {record["folder"]}',
         f'network    {network["architecture"] or "unnamed"}, {network["parameters"]:,} parameters',
@@ -108,6 +110,7 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
         f'frame      {frame[0]}x{frame[1]} px' if frame else 'frame      none: needs detections',
         f'levels     strides {network["strides_px"]}, anchors {network["anchor_sizes_px"]} px',
         f'surface    {_surface_word(network["surface_stride_px"])}',
+        f'min_score  {MIN_SCORE:g} (the default)' if least is None else f'min_score  {least:g} (recommended here)',
     ]
     lines += _compute_lines(network)
     lines += [f'engine     {k}: {v["file"]}, {v["bytes"] / 1e6:.2f} MB' for k, v in record['engines'].items()]

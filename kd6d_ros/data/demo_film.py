@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kd6d_ros.data import demo_scene
-from kd6d_ros.data.renderer.records import Light, Lights, Material, RenderItem
+from kd6d_ros.data.renderer.records import Light, Lights
 from kd6d_ros.data.renderer.renderer import Renderer
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.geometry.transforms import look_at
@@ -22,6 +22,7 @@ from kd6d_ros.types import RigidTransform
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kd6d_ros.data.renderer.records import RenderItem
     from kd6d_ros.types import AnyArray, Camera, FloatArray, ImageArray, Mesh
 
 FRAMES = 300
@@ -197,7 +198,8 @@ def film(frames: Sequence[int] = range(FRAMES)) -> Iterator[DemoFrame]:
     """
     renderer, wide = Renderer(WIDTH, HEIGHT), None
     camera, wide_camera = demo_camera(), demo_camera(WIDE_MARGIN)
-    rover, things, board = demo_scene.rover(), demo_scene.still_things(), demo_scene.paddle()
+    world = demo_scene.World()
+    rover, things, board = demo_scene.rover(world), demo_scene.still_things(world), demo_scene.paddle(world)
     try:
         wide = Renderer(wide_camera.width, wide_camera.height)
         for index in frames:
@@ -236,15 +238,5 @@ def _items(
     things: list[demo_scene.Thing],
     board: Mesh,
 ) -> list[RenderItem]:
-    items = [
-        RenderItem(
-            thing.mesh,
-            view @ thing.world_from_thing,
-            Material(roughness=thing.roughness),
-            obj_id=1 if thing is rover else 0,
-            casts_shadow=thing.casts_shadow,
-        )
-        for thing in (rover, *things)
-    ]
-    items.append(RenderItem(board, view @ world_from_paddle(time), Material(roughness=0.5)))
-    return items
+    paddle = demo_scene.Thing(board, world_from_paddle(time), roughness=0.5)
+    return [rover.item(view, obj_id=1), *(thing.item(view) for thing in (*things, paddle))]

@@ -32,7 +32,7 @@ def write_models(models_dir: Path, job: SynthJob) -> None:
                 aside.replace(folder / path.name)
         write_aside(folder / 'models_info.json', source.read_bytes())
     else:
-        info = {str(model.obj_id): _info(model) for model in job.models}
+        info = {str(model.obj_id): model_info(model) for model in job.models}
         write_aside(folder / 'models_info.json', (json.dumps(info, indent=1) + '\n').encode())
     write_objects_yaml(folder, job.models)  # names are not part of models_info.json
     matrix = job.camera.matrix
@@ -43,8 +43,8 @@ def write_models(models_dir: Path, job: SynthJob) -> None:
     write_aside(job.out / 'camera.json', (json.dumps(camera, indent=1) + '\n').encode())
 
 
-def _info(model: ObjectModel) -> dict[str, Any]:
-    """models_info.json entry [mm]."""
+def model_info(model: ObjectModel) -> dict[str, Any]:
+    """The object's entry of models_info.json [mm]."""
     low, high = model.keypoints.min(axis=0) * 1000.0, model.keypoints.max(axis=0) * 1000.0
     entry: dict[str, Any] = {'diameter': model.diameter * 1000.0}
     for axis, name in enumerate('xyz'):

@@ -45,7 +45,8 @@ MAX_MASK_ERROR = 0.05
 class ExportRequest:
     """What to write where. licence and origin: of the data behind the weights, shown by `kd6d info`;
     meshes: models folder whose meshes are stored in the bundle, with about `mesh_faces` triangles each.
-    crop_padding: side of a crop over its box on the robot; None for that of training."""
+    crop_padding: side of a crop over its box on the robot; None for that of training. min_score: least score of a
+    published pose that the bundle recommends; None for no recommendation."""
 
     checkpoint: Path
     out: Path
@@ -56,13 +57,15 @@ class ExportRequest:
     meshes: Path | None = None
     mesh_faces: int = 1500
     crop_padding: float | None = None
+    min_score: float | None = None
 
 
 def export_bundle(request: ExportRequest) -> Bundle:
     """Write the bundle and return it.
 
     Raises:
-        ConfigError: unreadable checkpoint, a precision that this version cannot write, or a padding out of range.
+        ConfigError: unreadable checkpoint, a precision that this version cannot write, a padding or score out of
+            range.
         MeshError: a mesh is missing or of another size, see ``bundle_meshes``.
         EngineError: the exported graph does not compute what PyTorch does.
     """
@@ -71,6 +74,8 @@ def export_bundle(request: ExportRequest) -> Bundle:
         raise ConfigError(f'--precisions {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
     if request.crop_padding is not None and not 1.0 <= request.crop_padding <= 4.0:
         raise ConfigError(f'--crop-padding {request.crop_padding:g}: expected 1 to 4')
+    if request.min_score is not None and not 0.0 <= request.min_score <= 1.0:
+        raise ConfigError(f'--min-score {request.min_score:g}: expected 0 to 1')
     checkpoint = load_checkpoint(request.checkpoint)
     meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
@@ -90,7 +95,7 @@ def export_bundle(request: ExportRequest) -> Bundle:
             name=name,
             objects=checkpoint.objects,
             network=record.network,
-            decode=record.decode,
+            decode=replace(record.decode, min_score=request.min_score),
             engines={'fp32': path},
             licence=request.licence,
             origin=request.origin,

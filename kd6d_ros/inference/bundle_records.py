@@ -55,11 +55,16 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """Which cells reach PnP: least score, cells per object and sharpness of the level allocation."""
+    """Which cells reach PnP: least score, cells per object and sharpness of the level allocation.
+
+    min_score: recommended least score of a published pose, None for the estimator's default. It is here because
+    one network scores its good poses lower than another.
+    """
 
     score_threshold: float = 0.1
     cells_per_object: int = 10
     sharpness: float = 1.0
+    min_score: Optional[float] = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -207,11 +207,13 @@ def _macs(fields: Dict[str, Field], name: str) -> Optional[int]:
 
 
 def _decode(field: Field) -> DecodeSpec:
-    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'))
+    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'), ('min_score',))
+    least = fields.get('min_score')
     return DecodeSpec(
         fields['score_threshold'].number(0.0, 1.0),
         fields['cells_per_object'].whole(1, 1000),
         fields['sharpness'].number(0.0, 100.0),
+        None if least is None or least.is_null else least.number(0.0, 1.0),
     )
 
 

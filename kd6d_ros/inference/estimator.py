@@ -49,11 +49,10 @@ class PoseEstimator:
             ConfigError: settings name an object that the bundle does not know.
         """
         self.bundle, self.engine = bundle, engine
-        self.settings = settings or EstimatorSettings()
+        self.settings = (settings or EstimatorSettings()).resolved(bundle.decode)
         names = self.settings.objects or bundle.names
         self._wanted = [bundle.index(name) for name in names]
-        threshold = self.settings.score_threshold
-        decode = bundle.decode if threshold < 0 else replace(bundle.decode, score_threshold=threshold)
+        decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)
         self._measurer = Measurer(bundle, engine, self.settings, decode)
         self._tracker = Tracker(self.settings.tracking_timeout_s, self.settings.max_instances)
         self._last_search = -np.inf

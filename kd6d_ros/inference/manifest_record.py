@@ -42,6 +42,7 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
             'score_threshold': bundle.decode.score_threshold,
             'cells_per_object': bundle.decode.cells_per_object,
             'sharpness': bundle.decode.sharpness,
+            **({} if bundle.decode.min_score is None else {'min_score': bundle.decode.min_score}),
         },
         'engines': dict(bundle.engines),
         'licence': bundle.licence,

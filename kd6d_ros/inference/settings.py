@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Optional, Tuple
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 import numpy as np
 
 from kd6d_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import DecodeSpec
+
+MIN_SCORE = 0.6
+"""Least score of a published pose where neither the settings nor the bundle say one."""
 
 
 def _setting(default: Any, text: str, low: Optional[float] = None, high: Optional[float] = None) -> Any:
@@ -19,6 +25,7 @@ class EstimatorSettings:
     """What the estimator may look for, where, and what it accepts.
 
     Every field carries metadata: 'description' (a sentence), 'min' and 'max' (inclusive, None = no bound).
+    A score below 0 is left to the bundle, see ``resolved``.
 
     Raises:
         ConfigError: a value of the wrong type or out of range; names the field and the range.
@@ -34,7 +41,12 @@ class EstimatorSettings:
     score_threshold: float = _setting(
         -1.0, 'Least score of a cell, 0 to 1; -1 takes the value of the bundle.', -1.0, 1.0
     )
-    min_score: float = _setting(0.6, 'Least score of a published pose, 0 to 1.', 0.0, 1.0)
+    min_score: float = _setting(
+        -1.0,
+        f'Least score of a published pose, 0 to 1; -1 takes the value of the bundle, {MIN_SCORE:g} where it has none.',
+        -1.0,
+        1.0,
+    )
     min_inliers: int = _setting(12, 'Least 2D-3D correspondences that agree with a pose.', 4, 10000)
     min_inlier_ratio: float = _setting(0.35, 'Least share of correspondences that agree.', 0.0, 1.0)
     inlier_threshold_px: float = _setting(
@@ -78,6 +90,15 @@ class EstimatorSettings:
             raise ConfigError(
                 f'setting min_distance: {self.min_distance} m must be less than max_distance {self.max_distance} m'
             )
+
+    def resolved(self, decode: DecodeSpec) -> EstimatorSettings:
+        """The same with what is left to a bundle taken from its `decode`."""
+        recommended = MIN_SCORE if decode.min_score is None else decode.min_score
+        return replace(
+            self,
+            score_threshold=decode.score_threshold if self.score_threshold < 0 else self.score_threshold,
+            min_score=recommended if self.min_score < 0 else self.min_score,
+        )
 
 
 def _check(name: str, value: Any, default: Any, metadata: Any) -> None:

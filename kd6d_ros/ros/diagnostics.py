@@ -5,6 +5,7 @@ The record keeping needs no ROS; only ``diagnostics_message`` builds messages, a
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -32,6 +33,16 @@ class Problem:
     count: int
     seen: float
     logged: float
+
+
+def kind_of(text: str) -> str:
+    """What makes two messages the same problem: their words, without the figures."""
+    return re.sub(r'[^A-Za-z ]', '', text)[:48]
+
+
+def fault_text(error: BaseException) -> str:
+    """An error that no user can cure, in one line."""
+    return f'{type(error).__name__}: {error} (a fault of this package, please report it)'
 
 
 class Problems:

@@ -129,6 +129,14 @@ def unknown_class(message: Any, names: Mapping[str, str]) -> Optional[str]:
     return None
 
 
+def unknown_class_text(name: str, known: Iterable[str]) -> str:
+    """What to say about such a class id: what the detector should call the objects."""
+    return (
+        f'detections_in: class {name!r} is not known and is ignored: the detector must call an object '
+        f'{", ".join(sorted(known))}'
+    )
+
+
 def _best(results: Sequence[Any], names: Mapping[str, str]) -> Any:
     known = [
         (item.hypothesis.score, names[item.hypothesis.class_id])

@@ -6,7 +6,6 @@ worker's thread, so services and lifecycle keep answering while the engine runs.
 
 from __future__ import annotations
 
-import re
 import traceback
 from concurrent.futures import TimeoutError  # noqa: A004  (the built-in one from Python 3.11)
 from typing import Any, Iterable, Mapping, Optional
@@ -21,12 +20,12 @@ from kd6d_ros.errors import CameraError, ConfigError, ImageError, Kd6dError
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros import qos
 from kd6d_ros.ros.cv_bridge_probe import choose_decoder
-from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message
+from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message, fault_text, kind_of
 from kd6d_ros.ros.factory import Factory, Loaded, describe, load_estimator
 from kd6d_ros.ros.health import check_inputs, sections
 from kd6d_ros.ros.inputs import Inputs, input_topics
 from kd6d_ros.ros.lifecycle import AnsweringLifecycleNode
-from kd6d_ros.ros.messages import aliases
+from kd6d_ros.ros.messages import aliases, unknown_class_text
 from kd6d_ros.ros.outputs import Outputs
 from kd6d_ros.ros.parameter_server import ParameterServer
 from kd6d_ros.ros.params import settings_from, tf_prefix
@@ -87,7 +86,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         except Exception as error:
             self._release()
             self.get_logger().error(traceback.format_exc())
-            text = f'configure failed: {type(error).__name__}: {error} (a fault of this package, please report it)'
+            text = f'configure failed: {fault_text(error)}'
             self.problem('configure', 'node', ERROR, text, lasting=True, always=True)
             return FAILURE
         finally:
@@ -189,11 +188,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         self.problem('search', 'estimation', WARN, text, lasting=True)
 
     def _unknown_class(self, name: str, known: Iterable[str]) -> None:
-        text = (
-            f'detections_in: class {name!r} is not known and is ignored: the detector must call an object '
-            f'{", ".join(sorted(known))}'
-        )
-        self.problem('unknown class', 'input', WARN, text)
+        self.problem('unknown class', 'input', WARN, unknown_class_text(name, known))
 
     def _drain(self) -> None:
         if self.inputs is not None:
@@ -231,7 +226,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         except Kd6dError as error:
             self.statistics.mark('refused')
             section = 'input' if isinstance(error, (ImageError, CameraError)) else 'estimation'
-            self.problem(_kind(error), section, ERROR, str(error))
+            self.problem(kind_of(str(error)), section, ERROR, str(error))
             return
         if not self._publishing:
             return
@@ -253,8 +248,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         if not self.context.ok():
             return  # shut down while an image was in work: publishing fails then, and nobody is at fault
         self.statistics.mark('refused')
-        text = f'{type(error).__name__}: {error} (a fault of this package, please report it)'
-        if self.problem('fault', 'estimation', ERROR, text):
+        if self.problem('fault', 'estimation', ERROR, fault_text(error)):
             self.get_logger().error(''.join(traceback.format_exception(type(error), error, error.__traceback__)))
 
     def _apply_settings(self, values: Mapping[str, Any]) -> None:
@@ -293,11 +287,8 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
 
     def _incompatible(self, topic: str, role: str, policy: str) -> None:
         """`role`: what this node has on the topic, 'subscription' or 'publisher'."""
-        cure = f'set qos_overrides.{topic}.{role}.{policy}' if policy in qos.OVERRIDABLE else f'change its {policy}'
-        verb = 'offers' if role == 'subscription' else 'asks for'
-        text = f'{topic}: the other side {verb} an incompatible QoS ({policy}), so nothing passes: {cure}'
         section = 'input' if role == 'subscription' else 'node'
-        self.problem(f'qos {role} {topic}', section, ERROR, text, lasting=True)
+        self.problem(f'qos {role} {topic}', section, ERROR, qos.incompatible_text(topic, role, policy), lasting=True)
 
     def _compressed(self) -> bool:
         return bool(self.parameters.value('image_transport') == 'compressed')
@@ -306,8 +297,3 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         check_inputs(self)
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics_message(stamp, self.label, self.problems, sections(self)))
-
-
-def _kind(error: Kd6dError) -> str:
-    """What makes two messages the same problem: their words, without the figures."""
-    return re.sub(r'[^A-Za-z ]', '', str(error))[:48]

@@ -20,6 +20,7 @@ __all__ = [
     'OVERRIDABLE',
     'PublisherEventCallbacks',
     'SubscriptionEventCallbacks',
+    'incompatible_text',
     'input_profile',
     'output_profile',
     'overridable',
@@ -83,3 +84,10 @@ def overrides_of(topic: str) -> Iterator[None]:
 def policy_name(event: Any) -> str:
     """Name of the policy that made an offer incompatible."""
     return str(qos_policy_name_from_kind(event.last_policy_kind)).lower().replace('_', ' ')
+
+
+def incompatible_text(topic: str, role: str, policy: str) -> str:
+    """What is wrong and the cure; `role`: what this node has on the topic, 'subscription' or 'publisher'."""
+    cure = f'set qos_overrides.{topic}.{role}.{policy}' if policy in OVERRIDABLE else f'change its {policy}'
+    verb = 'offers' if role == 'subscription' else 'asks for'
+    return f'{topic}: the other side {verb} an incompatible QoS ({policy}), so nothing passes: {cure}'

@@ -13,7 +13,7 @@ from typing import Any
 from kd6d_ros.distillation.settings import DistillationSettings
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.spec import NetworkSpec
-from kd6d_ros.strict_yaml import from_mapping, parse_yaml, read_mapping
+from kd6d_ros.strict_yaml import from_mapping, parse_setting, read_mapping
 
 __all__ = [
     'AssignmentRecipe',
@@ -197,9 +197,7 @@ def _plain(value: Any) -> Any:
 
 
 def _apply_override(raw: dict[str, Any], text: str) -> None:
-    key, sign, value = text.partition('=')
-    if not sign or not key:
-        raise ConfigError(f'override {text!r}: expected key=value, e.g. train.steps=2000')
+    key, value = parse_setting(text, f'override {text!r}', 'train.steps=2000')
     *parents, last = key.split('.')
     node = raw
     for name in parents:
@@ -207,7 +205,7 @@ def _apply_override(raw: dict[str, Any], text: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f'override {text!r}: {name} is a value, not a group')
         node = child
-    node[last] = parse_yaml(value, f'override {text!r}')
+    node[last] = value
 
 
 def _check(recipe: Recipe, where: str) -> None:

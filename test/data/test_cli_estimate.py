@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -242,13 +243,24 @@ def test_settings_of_the_estimator_reach_it(patched, dataset, detections, tmp_pa
     assert {item.obj_id for item in read_results(tmp_path / 'results.csv')} == {1}  # the brick lies at 0.9 m
 
 
+def test_the_bundle_s_score_gates_the_run_unless_set_says_one(
+    monkeypatch, patched, bundle, dataset, detections, tmp_path
+):
+    # The fake engine scores a perfect pose around 0.9.
+    strict = replace(bundle, decode=replace(bundle.decode, min_score=0.95))
+    monkeypatch.setattr('kd6d_ros.inference.bundle.load_bundle', lambda folder: strict)
+    for settings, objects in (((), set()), (('min_score=0.5',), {1, 7}), (('min_score=-1',), set())):
+        assert estimate_with(dataset, detections, tmp_path, *settings) == 0
+        assert {item.obj_id for item in read_results(tmp_path / 'results.csv')} == objects
+
+
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
         ('min_scor=0', 'min_score'),
         ('min_score', 'expected NAME=VALUE'),
         ('min_score=much', 'a number'),
-        ('min_score=2', '0 .. 1'),
+        ('min_score=2', '-1 .. 1'),
         ('track=true', 'follows from'),
     ],
 )

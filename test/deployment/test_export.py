@@ -85,6 +85,18 @@ def test_bundle_computes_what_pytorch_does(tmp_path, norm):
     assert size < 2 * parameters + 150_000  # two bytes per weight
 
 
+def test_a_recommended_score_goes_into_the_bundle(tmp_path, capsys):
+    make_checkpoint(tmp_path / 'final.pt')
+    command = ['export', '--checkpoint', str(tmp_path / 'final.pt'), '--out', str(tmp_path / 'two')]
+    assert main([*command, '--min-score', '0.35']) == 0
+    assert load_bundle(tmp_path / 'two').decode.min_score == 0.35
+    assert main(command) == 0
+    assert load_bundle(tmp_path / 'two').decode.min_score is None
+    capsys.readouterr()
+    assert main([*command, '--min-score', '35']) == 2
+    assert '--min-score 35: expected 0 to 1' in capsys.readouterr().err
+
+
 def test_rounding_the_weights_to_half_precision_changes_little(tmp_path):
     network = make_checkpoint(tmp_path / 'final.pt')
     image = torch.randint(0, 255, (1, 3, 96, 96)).float()

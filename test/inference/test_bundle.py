@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ import yaml
 
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.inference.bundle import load_bundle, load_mesh
+from kd6d_ros.inference.bundle_records import DecodeSpec
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
+
+MODELS = Path(__file__).resolve().parents[2] / 'models'
 
 
 def edit(folder, change):
@@ -71,6 +75,22 @@ def test_the_stride_of_the_surface_is_kept(write, tmp_path, network):
     assert 'surface_stride: 8' in (tmp_path / 'b' / 'bundle.yaml').read_text()
     edit(tmp_path / 'b', _set('network', 'surface_stride', value=None))
     assert load_bundle(tmp_path / 'b').network == network
+
+
+def test_the_recommended_score_is_kept_and_may_be_missing(write, tmp_path):
+    assert write().decode.min_score is None
+    assert 'min_score' not in (tmp_path / 'b' / 'bundle.yaml').read_text()
+    write(decode=DecodeSpec(0.1, 10, 1.0, min_score=0.35))
+    assert 'min_score: 0.35' in (tmp_path / 'b' / 'bundle.yaml').read_text()
+    assert load_bundle(tmp_path / 'b').decode == DecodeSpec(0.1, 10, 1.0, min_score=0.35)
+    edit(tmp_path / 'b', _set('decode', 'min_score', value=None))
+    assert load_bundle(tmp_path / 'b').decode.min_score is None
+
+
+@pytest.mark.parametrize('name', ['demo', 'lmo'])
+def test_the_shipped_bundles_load_and_recommend_what_their_manifests_say(name):
+    decode = yaml.safe_load((MODELS / name / 'bundle.yaml').read_text())['decode']
+    assert load_bundle(MODELS / name).decode == DecodeSpec(**{'min_score': None, **decode})
 
 
 def test_a_stride_that_does_not_divide_the_crop_is_not_written(write, tmp_path, network):
@@ -201,6 +221,7 @@ WRONG = [
     (_set('network', 'surface_stride', value='fine'), r'network\.surface_stride: expected a whole number'),
     (_set('network', 'crop_macs', value=0), r'network\.crop_macs: expected 1 .. \d+, got 0'),
     (_set('network', 'frame_macs', value=1.5e9), r'network\.frame_macs: expected a whole number'),
+    (_set('decode', 'min_score', value=2), r'decode\.min_score: expected 0 .. 1, got 2'),
     (_set('decode', 'score_threshold', value=2), r'decode\.score_threshold: expected 0 .. 1, got 2'),
     (_set('engines', value={}), r'engines: expected at least one engine'),
     (_set('engines', value={'FP 32': 'x.onnx'}), r"'FP 32' is not a precision that matches"),

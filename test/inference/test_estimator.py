@@ -317,6 +317,15 @@ def test_gates_refuse_with_a_reason(bundle, camera, image, fake, settings, truth
     assert rejection.limit == pytest.approx(next(iter(settings.values())))
 
 
+def test_the_bundle_s_score_gates_unless_the_settings_say_one(bundle, camera, image):
+    # The fake engine scores a perfect pose around 0.9.
+    strict = replace(bundle, decode=replace(bundle.decode, min_score=0.95))
+    for made, settings, passes in ((bundle, {}, True), (strict, {}, False), (strict, {'min_score': 0.5}, True)):
+        robot = estimator(made, FakeEngine(made, camera, [('mug', at(0, 0, 0.7))]), objects=['mug'], **settings)
+        assert bool(robot.estimate(image, camera, 0.0)) is passes
+        assert passes or all(item.limit == 0.95 for item in robot.report.rejections)
+
+
 def test_inconsistent_corners_are_refused_by_reprojection_or_inliers(bundle, camera, image):
     engine = FakeEngine(bundle, camera, [('mug', at(0, 0, 0.7))], noise_px=12.0)
     robot = estimator(bundle, engine, objects=['mug'])

@@ -9,6 +9,7 @@ from kd6d_ros.cli.main import main
 from kd6d_ros.errors import BundleError
 from kd6d_ros.inference import locate
 from kd6d_ros.inference.bundle import load_bundle, load_mesh
+from kd6d_ros.inference.bundle_records import DecodeSpec
 from kd6d_ros.inference.locate import find_bundle, installed_bundles
 
 
@@ -51,6 +52,17 @@ def test_info_shows_the_surface_branch_and_the_multiply_adds_that_are_known(writ
     assert main(['info', str(tmp_path / 'b'), '--json']) == 0
     record = json.loads(capsys.readouterr().out)['network']
     assert (record['surface_stride_px'], record['crop_macs'], record['frame_macs']) == (8, 123456789, 2345678901)
+
+
+def test_info_says_which_least_score_counts(write, tmp_path, capsys):
+    for decode, line, value in (
+        (DecodeSpec(), 'min_score  0.6 (the default)', None),
+        (DecodeSpec(min_score=0.35), 'min_score  0.35 (recommended here)', 0.35),
+    ):
+        write(decode=decode)
+        assert main(['info', str(tmp_path / 'b'), '--json', str(tmp_path / 'info.json')]) == 0
+        assert line in capsys.readouterr().out.splitlines()
+        assert json.loads((tmp_path / 'info.json').read_text())['decode']['min_score'] == value
 
 
 def test_info_of_a_changed_bundle_is_one_line_and_exit_2(write, tmp_path, capsys):

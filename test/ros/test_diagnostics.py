@@ -1,6 +1,16 @@
 import pytest
 
-from kd6d_ros.ros.diagnostics import ERROR, HOLD_S, LOG_PERIOD_S, MOST_KINDS, OK, WARN, Problems, Statistics
+from kd6d_ros.ros.diagnostics import (
+    ERROR,
+    HOLD_S,
+    LOG_PERIOD_S,
+    MOST_KINDS,
+    OK,
+    WARN,
+    Problems,
+    Statistics,
+    kind_of,
+)
 
 
 class Clock:
@@ -23,6 +33,11 @@ def test_a_problem_is_logged_once_per_period_and_forgotten_when_it_is_over():
     assert (item.text, item.count) == ('bad 4', 4)
     clock.now += HOLD_S + 0.1
     assert problems.active('input') == []
+
+
+def test_messages_that_differ_in_figures_are_the_same_problem():
+    assert kind_of('image 3 is 640x480') == kind_of('image 17 is 320x240')
+    assert kind_of('image 3 is 640x480') != kind_of('camera 3 is 640x480')
 
 
 def test_lasting_problems_stand_until_cleared_and_the_worst_comes_first():

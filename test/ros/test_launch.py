@@ -76,6 +76,12 @@ def test_starting_gives_the_node_the_bring_up_and_rviz(module, context):
     assert all(item.condition is not None for item in actions[1:])
 
 
+def test_rviz_keeps_the_frame_of_its_file_unless_one_is_given(module):
+    assert module.rviz_arguments({'rviz_config': 'a.rviz', 'rviz_frame': ''}) == ['-d', 'a.rviz']
+    given = module.rviz_arguments({'rviz_config': 'a.rviz', 'rviz_frame': 'left_optical_frame'})
+    assert given == ['-d', 'a.rviz', '-f', 'left_optical_frame']
+
+
 def test_a_parameter_file_that_is_not_there_is_named(module, context):
     context.launch_configurations['params_file'] = '/nowhere/pose.yaml'
     with pytest.raises(RuntimeError, match=r'params_file /nowhere/pose\.yaml: no such file'):

@@ -179,13 +179,15 @@ def test_parameters_change_while_running_within_their_range(peer):
 def test_parameters_describe_themselves(peer):
     from rcl_interfaces.srv import DescribeParameters
 
-    names = ['max_distance', 'image_transport', 'threads']
+    names = ['max_distance', 'image_transport', 'threads', 'min_score']
     response = peer.ask('describe_parameters', DescribeParameters.Request(names=names))
-    distance, transport, threads = response.descriptors
+    distance, transport, threads, score = response.descriptors
     assert distance.floating_point_range[0].to_value == 1000.0
     assert 'Can change at any time' in distance.description
     assert transport.additional_constraints == 'one of: raw, compressed'
     assert threads.integer_range[0].to_value == 256
+    assert (score.floating_point_range[0].from_value, score.floating_point_range[0].to_value) == (-1.0, 1.0)
+    assert '-1 takes the value of the bundle' in score.description
 
 
 @pytest.fixture
