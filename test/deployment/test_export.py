@@ -11,6 +11,7 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 from kd6d_ros.cli.main import main  # noqa: E402
 from kd6d_ros.deployment.export import ExportRequest, check_equal, export_bundle  # noqa: E402
 from kd6d_ros.deployment.onnx_export import rounded_weights  # noqa: E402
+from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings, NaiveSettings  # noqa: E402
 from kd6d_ros.errors import ConfigError, EngineError  # noqa: E402
 from kd6d_ros.inference.bundle import load_bundle, load_mesh  # noqa: E402
 from kd6d_ros.inference.engines.select import make_engine  # noqa: E402
@@ -95,6 +96,23 @@ def test_a_recommended_score_goes_into_the_bundle(tmp_path, capsys):
     capsys.readouterr()
     assert main([*command, '--min-score', '35']) == 2
     assert '--min-score 35: expected 0 to 1' in capsys.readouterr().err
+
+
+def test_the_manifest_says_how_the_student_was_taught(tmp_path):
+    make_checkpoint(tmp_path / 'final.pt')
+    assert main(['export', '--checkpoint', str(tmp_path / 'final.pt'), '--out', str(tmp_path / 'plain')]) == 0
+    assert load_bundle(tmp_path / 'plain').training['method'] == 'plain student'
+    checkpoint = load_checkpoint(tmp_path / 'final.pt')
+    settings = DistillationSettings('secret/place/t.pt', adlp=AdlpSettings(weight=0.1), naive=NaiveSettings(weight=0.2))
+    taught = replace(checkpoint, recipe=replace(checkpoint.recipe, distillation=settings),
+                     facts={**checkpoint.facts, 'teacher': {'backbone': 'darknet53', 'parameters': 9}})  # fmt: skip
+    save_checkpoint(tmp_path / 'taught.pt', taught)
+    assert main(['export', '--checkpoint', str(tmp_path / 'taught.pt'), '--out', str(tmp_path / 'taught')]) == 0
+    training = load_bundle(tmp_path / 'taught').training
+    assert training['method'] == 'student distilled with ADLP and naive'
+    assert training['teacher'] == {'backbone': 'darknet53', 'parameters': 9}
+    assert training['recipe']['distillation']['teacher'] == 't.pt'
+    assert 'secret' not in (tmp_path / 'taught' / 'bundle.yaml').read_text()
 
 
 def test_rounding_the_weights_to_half_precision_changes_little(tmp_path):
