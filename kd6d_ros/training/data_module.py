@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from kd6d_ros.networks.keypoint_network import KeypointNetwork
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray, ObjectModel
+
+
+MOST_PROCESSES = 8
+"""That draw a pool."""
 
 
 class Windows(L.LightningDataModule):
@@ -47,8 +52,7 @@ class Windows(L.LightningDataModule):
 
     def _pool_folder(self, pack: FramePack) -> Path:
         training, _ = split_frames(pack, self.recipe.data.validation_fraction)
-        settings = self.recipe.train
-        return make_pool(pack.folder, self.objects, training, self.recipe, settings.workers * settings.devices)
+        return make_pool(pack.folder, self.objects, training, self.recipe, min(os.cpu_count() or 1, MOST_PROCESSES))
 
     def _answers(self, pool: Path) -> Taught | None:
         if self.teacher is None:

@@ -125,7 +125,8 @@ def test_one_run_has_a_bootstrap_interval_and_unequal_runs_are_refused():
 def finish(plan, key, hits, image, recall):
     folder = plan.folder / key
     folder.mkdir(parents=True)
-    np.savez(folder / 'test.npz', frame=image, hits=hits)
+    size = np.tile([20.0, 60.0, 120.0, 200.0], len(image) // 4)
+    np.savez(folder / 'test.npz', frame=image, hits=hits, size_px=size, visible=np.full(len(image), 0.95))
     record = {'threshold': 0.1, 'test_recall': recall, 'test_recall_own_threshold': recall, 'windows_seen': 160,
               'parameters': 2_000_000, 'test_instances': len(image)}  # fmt: skip
     (folder / 'result.json').write_text(json.dumps(record))
@@ -146,6 +147,11 @@ def test_the_table_shows_means_spreads_and_paired_differences_of_what_is_finishe
     runs = ', '.join(f'{100 * (a.mean() - b.mean()):+.1f}' for a, b in zip(first, second, strict=True))
     assert f'| {runs} |' in text
     assert '| longer' not in text
+    right = np.mean(first, 0)
+    small, large = 100 * right[0::4].mean(), 100 * np.mean([right[2::4], right[3::4]])
+    assert '| below 40 px | 40 to 95 px | 95 and more px | below 0.5 visible |' in text
+    assert f'| adlp | {small:.1f} (200) | ' in text
+    assert f' | {large:.1f} (400) | - | - | {100 * right.mean():.1f} (800) |' in text
     record = report_record(plan)
     assert record['students']['small']['differences']['adlp - plain (own)']['mean'] == pytest.approx(
         np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)])

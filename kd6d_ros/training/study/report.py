@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,24 +23,33 @@ THRESHOLDS = ('default', 'own')
 """Rows of the hits in test.npz."""
 
 
+SIZES = (0.0, 40.0, 95.0, np.inf)
+VISIBLE = (0.0, 0.5, 0.9, np.inf)
+
+
 class ArmRuns(NamedTuple):
-    """The finished runs of one student and arm, by seed: record and hits (2, n), and the image of each object (n,)."""
+    """The finished runs of one student and arm, by seed: record and hits (2, n); and of each object the image, the size
+    in it [px] and the visible share, (n,) each."""
 
     records: dict[int, dict[str, Any]]
     hits: dict[int, AnyArray]
     image: AnyArray
+    size_px: AnyArray
+    visible: AnyArray
 
 
 def arm_runs(plan: StudyPlan, student: str, arm: str) -> ArmRuns:
     """What has been finished so far."""
-    records, hits, image = {}, {}, np.zeros(0, int)
+    records, hits = {}, {}
+    of_object = [np.zeros(0)] * 3
     for seed in plan.seeds[student]:
         folder = plan.folder / student / arm / str(seed)
         if (folder / RESULT).is_file():
             records[seed] = json.loads((folder / RESULT).read_text(encoding='utf-8'))
             with np.load(folder / 'test.npz', allow_pickle=False) as stored:
-                hits[seed], image = stored['hits'], stored['frame']
-    return ArmRuns(records, hits, image)
+                hits[seed] = stored['hits']
+                of_object = [stored[key] for key in ('frame', 'size_px', 'visible')]
+    return ArmRuns(records, hits, *of_object)
 
 
 def difference(plan: StudyPlan, student: str, pair: tuple[str, str], row: int) -> Difference | None:
@@ -71,6 +81,7 @@ def report_text(plan: StudyPlan) -> str:
             runs = arm_runs(plan, student, arm)
             if runs.records:
                 lines.append(_arm_row(arm, runs))
+        lines += ['', *_part_rows(plan, student)]
         lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
         for pair in plan.compare:
             for row, name in enumerate(THRESHOLDS):
@@ -87,6 +98,35 @@ def _arm_row(arm: str, runs: ArmRuns) -> str:
     cells = [f'{_percent(np.mean(v))} ± {_percent(np.std(v, ddof=1)) if len(v) > 1 else "-"}' for v in recalls]
     own = ', '.join(str(value) for value in sorted({r['threshold'] for r in records}))
     return f'| {arm} | {len(records)} | {cells[0]} | {cells[1]} | {own} | {records[0]["windows_seen"]} |'
+
+
+def _part_rows(plan: StudyPlan, student: str) -> list[str]:
+    """Recall at the run's own threshold by the object's size in the image and by its visible share."""
+    head = [f'{_between(pair, " px")}' for pair in itertools.pairwise(SIZES)]
+    head += [f'{_between(pair, " visible")}' for pair in itertools.pairwise(VISIBLE)]
+    lines = ['| recall, own threshold | ' + ' | '.join(head) + ' |', '|---' * (len(head) + 1) + '|']
+    for arm in plan.arms:
+        runs = arm_runs(plan, student, arm)
+        if runs.hits:
+            right = np.mean([hits[1] for hits in runs.hits.values()], 0)
+            cells = [*_by_part(right, runs.size_px, SIZES), *_by_part(right, runs.visible, VISIBLE)]
+            lines.append(f'| {arm} | ' + ' | '.join(cells) + ' |')
+    return lines
+
+
+def _between(ends: tuple[float, float], unit: str) -> str:
+    low, high = ends
+    if low == 0:
+        return f'below {high:g}{unit}'
+    return f'{low:g} and more{unit}' if np.isinf(high) else f'{low:g} to {high:g}{unit}'
+
+
+def _by_part(right: AnyArray, value: AnyArray, edges: tuple[float, ...]) -> list[str]:
+    cells = []
+    for low, high in itertools.pairwise(edges):
+        part = (value >= low) & (value < high)
+        cells.append(f'{_percent(right[part].mean())} ({part.sum()})' if part.any() else '-')
+    return cells
 
 
 def _difference_row(pair: tuple[str, str], threshold: str, found: Difference) -> str:
