@@ -58,8 +58,7 @@ class Windows(L.LightningDataModule):
         if self.teacher is None:
             return None
         device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-        same_cells = self.teacher.spec.strides == self.recipe.network.strides
-        return taught_by(pool, self.teacher, self.recipe.distillation, same_cells, device)
+        return taught_by(pool, self.teacher, self.recipe.distillation, self.recipe.network.strides, device)
 
     def setup(self, stage: str | None = None) -> None:
         folder = self._pack_folder()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd6d_ros.distillation.clouds import student_clouds
 from kd6d_ros.distillation.features import FeatureTerm
-from kd6d_ros.distillation.teacher import answer_of
+from kd6d_ros.distillation.teacher import answer_of, has_cells_of
 from kd6d_ros.distillation.terms import Term, adlp, naive
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
@@ -42,7 +42,7 @@ def load_teacher(recipe: Recipe, objects: tuple[ObjectModel, ...]) -> Checkpoint
     strides = teacher.recipe.network.strides, recipe.network.strides
     settings = recipe.distillation
     for name, weight in (('naive', settings.naive.weight), ('feature', settings.feature.weight)):
-        if weight > 0 and strides[0] != strides[1]:
+        if weight > 0 and not has_cells_of(teacher.recipe.network, strides[1]):
             raise ConfigError(
                 f'{path}: the {name} term compares cell by cell, but the teacher has strides {list(strides[0])}, '
                 f'the student {list(strides[1])}; use distillation.adlp, or network.strides={list(strides[0])}'
@@ -103,8 +103,7 @@ class DistillationModule(KeypointModule):
         theirs = self.ask_teacher(batch) if batch.taught is None or self.feature is not None else None
         answer = batch.taught
         if answer is None and theirs is not None:
-            same = self.teacher.spec.strides == self.recipe.network.strides
-            answer = answer_of(theirs, self.teacher.spec.anchor_sizes, batch, settings, same)
+            answer = answer_of(theirs, self.teacher.spec, batch, settings, self.recipe.network.strides)
         if settings.adlp.weight and answer is not None:
             term = adlp(student_clouds(mine, batch), answer.clouds, batch.instances, settings.adlp)
             found['adlp'] = settings.adlp.weight, term
@@ -112,5 +111,7 @@ class DistillationModule(KeypointModule):
             term = naive(mine, answer, batch, settings.threshold, settings.naive.mass)
             found['naive'] = settings.naive.weight, term
         if self.feature is not None and theirs is not None:
-            found['feature'] = settings.feature.weight, self.feature(mine.maps, theirs.maps, settings.feature)
+            theirs_at = dict(zip(self.teacher.spec.strides, theirs.maps, strict=True))
+            same_levels = [theirs_at[stride] for stride in self.recipe.network.strides]
+            found['feature'] = settings.feature.weight, self.feature(mine.maps, same_levels, settings.feature)
         return found

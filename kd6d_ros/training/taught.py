@@ -23,6 +23,8 @@ from kd6d_ros.training.dataset import collate
 from kd6d_ros.training.pool import PoolDataset
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kd6d_ros.distillation.settings import DistillationSettings
     from kd6d_ros.networks.keypoint_network import KeypointNetwork
     from kd6d_ros.types import AnyArray
@@ -54,29 +56,29 @@ class Taught:
 
 
 def taught_by(
-    pool: Path, teacher: KeypointNetwork, settings: DistillationSettings, same_cells: bool, device: torch.device
+    pool: Path, teacher: KeypointNetwork, settings: DistillationSettings, strides: Sequence[int], device: torch.device
 ) -> Taught:
-    """Ask `teacher` about the pool, or read what it said before."""
-    path = pool / f'taught_{_fingerprint(teacher, settings, same_cells)}.npz'
+    """Ask `teacher` about the pool of a student with `strides`, or read what it said before."""
+    path = pool / f'taught_{_fingerprint(teacher, settings, strides)}.npz'
     if not path.is_file():
-        _write(path, _ask(pool, teacher, settings, same_cells, device))
+        _write(path, _ask(pool, teacher, settings, strides, device))
     with np.load(path, allow_pickle=False) as stored:
         kept = {key: stored[key] for key in stored.files}
     return Taught(kept['mass'], kept['points'], kept['belief'], kept['corners'], float(kept['middle']))
 
 
-def _fingerprint(teacher: KeypointNetwork, settings: DistillationSettings, same_cells: bool) -> str:
+def _fingerprint(teacher: KeypointNetwork, settings: DistillationSettings, strides: Sequence[int]) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(teacher.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().float().numpy().tobytes())
-    rule = [settings.threshold, settings.cells, settings.sharpness, settings.within_mask, same_cells]
+    rule = [settings.threshold, settings.cells, settings.sharpness, settings.within_mask, list(strides)]
     digest.update(json.dumps(rule).encode())
     return digest.hexdigest()[:16]
 
 
 def _ask(
-    pool: Path, teacher: KeypointNetwork, settings: DistillationSettings, same_cells: bool, device: torch.device
+    pool: Path, teacher: KeypointNetwork, settings: DistillationSettings, strides: Sequence[int], device: torch.device
 ) -> dict[str, AnyArray]:
     dataset = PoolDataset(pool)
     middle = dataset.images.shape[1] / 2
@@ -87,7 +89,7 @@ def _ask(
         batch = move_data_to_device(batch, device)
         with torch.no_grad():
             output = teacher(batch.image)
-        answer = answer_of(output, teacher.spec.anchor_sizes, batch, settings, same_cells)
+        answer = answer_of(output, teacher.spec, batch, settings, strides)
         parts.append((
             *(_half(x) for x in (answer.clouds.mass, answer.clouds.points - middle, answer.belief,
                                  answer.corners - middle)),

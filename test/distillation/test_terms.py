@@ -10,20 +10,21 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 
 from dataclasses import replace  # noqa: E402
 
-from distillation_scenes import SPEC, make_batch, make_instances, make_output  # noqa: E402
+from distillation_scenes import SPEC, grid, make_batch, make_instances, make_output  # noqa: E402
 
 from kd6d_ros.distillation.clouds import Clouds, student_clouds, teacher_clouds  # noqa: E402
 from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings  # noqa: E402
 from kd6d_ros.distillation.teacher import answer_of  # noqa: E402
 from kd6d_ros.distillation.terms import adlp, naive, to_unit  # noqa: E402
 from kd6d_ros.errors import ConfigError  # noqa: E402
+from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 
 RELEASED = AdlpSettings(weight=5 / 160, coordinates='frame')
 NORMALISED = AdlpSettings(weight=1.0, coordinates='object')
 
 
 def answer(theirs, batch):
-    return answer_of(theirs, SPEC.anchor_sizes, batch, DistillationSettings(), same_cells=True)
+    return answer_of(theirs, SPEC, batch, DistillationSettings(), SPEC.strides)
 
 
 def both_clouds(seed=0, dtype=torch.float64):
@@ -180,6 +181,21 @@ def test_naive_is_the_weighted_sum_over_the_cells_that_the_teacher_believes_in()
     assert amount > 0
     assert term.total.item() == pytest.approx(total, rel=1e-5)
     assert term.amount.item() == pytest.approx(amount, rel=1e-5)
+
+
+def test_a_teacher_with_more_levels_answers_in_the_cells_of_the_student():
+    deeper = NetworkSpec('darknet53', (8, 16, 32, 64, 128), 32, 1, classes=2)
+    theirs, batch = make_output(1, deeper), make_batch()
+    found = answer_of(theirs, deeper, batch, DistillationSettings(), SPEC.strides)
+    own, others = grid(SPEC), grid(deeper)
+    where = zip(batch.positive_image, batch.positive_cell, batch.positive_class, strict=True)
+    for row, (image, cell, label) in enumerate(where):
+        same = (others.centre == own.centre[cell]).all(1) & (others.anchor == own.anchor[cell])
+        assert same.sum() == 1
+        assert torch.equal(found.corners[row], theirs.keypoints[image, same, label][0])
+    narrower = NetworkSpec('darknet53', (16, 32), 32, 1, classes=2)
+    none = answer_of(make_output(1, narrower), narrower, batch, DistillationSettings(), SPEC.strides)
+    assert (none.belief.numel(), none.corners.numel()) == (0, 0)
 
 
 def test_a_teacher_without_numbers_teaches_nothing_naively():

@@ -40,3 +40,5 @@ def test_studies_load_and_compare_equal_budgets(path):
     if 'adlp' in plan.arms:
         assert ('adlp', 'plain') in plan.compare
         assert ('adlp', 'naive') in plan.compare
+        teacher, student = recipes['teacher'].network, pair[0].network
+        assert set(student.strides) <= set(teacher.strides)  # the naive and the feature term need that
