@@ -1,8 +1,13 @@
-"""A whole study at toy size: teacher, two arms, two seeds; stopped, resumed, reported."""
+"""A whole study at toy size: teacher, two arms, two seeds; stopped, resumed, reported.
+
+The first test makes what the others look at.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -91,6 +96,20 @@ def test_arms_of_one_seed_start_alike_and_see_the_same_windows(study):
     assert errors[0] == errors[1] == errors[2]
 
 
+def test_two_processes_distil_on_one_pool(study):
+    folder = study.parent / 'two'
+    command = [
+        sys.executable, '-m', 'kd6d_ros.cli.main', 'distill', str(study.parent / 'base.yaml'), f'out={folder}',
+        'distillation.adlp.weight=1.0', f'distillation.teacher={study.parent}/out/teacher/final.pt',
+        'train.devices=2', 'train.strategy=ddp',
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = load_checkpoint(folder / 'final.pt').facts
+    assert facts['images_seen'] == 4 * 8 * 2
+    assert facts['teacher']['backbone'] == 'darknet_tiny_h'
+
+
 def test_distilling_without_a_term_or_on_the_test_set_is_refused(study, capsys):
     assert main(['distill', str(study.parent / 'base.yaml')]) == 2
     assert 'no distillation term has a weight' in capsys.readouterr().err
@@ -109,6 +128,3 @@ def test_the_report_of_a_finished_study_has_the_hits_of_every_object(study):
     with np.load(study.parent / 'out' / 'small' / 'plain' / '2' / 'test.npz') as stored:
         assert stored['hits'].shape == (2, 12)
         assert stored['size_px'].min() > 10
-
-
-"""Order matters: this test looks at what the first one wrote."""
