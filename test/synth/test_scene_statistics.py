@@ -122,3 +122,28 @@ def test_the_asked_distance_is_kept_by_a_narrow_range(assets):
     assert len(depths) > 60
     assert min(depths) > 0.8 - 0.15
     assert max(depths) < 0.85 + 0.15
+
+
+def test_one_object_may_stand_in_a_scene_several_times(assets):
+    scene = replace(RECIPE.scene, targets=(3, 6), repeat_targets=True, empty_probability=0.0)
+    scenes = [sample_scene(image_rng(6, index), assets, replace(RECIPE, scene=scene), CAMERA) for index in range(120)]
+    counts = [np.bincount([target.model.obj_id for target in one.targets], minlength=5) for one in scenes]
+    assert max(count.max() for count in counts) >= 3
+    assert np.mean([count.sum() for count in counts]) > 3.5  # four objects could fill at most four places
+    total = np.sum(counts, 0)[1:]
+    assert total.min() > 0.75 * total.mean()
+
+
+def test_a_range_of_yaw_counts_from_the_camera(assets):
+    narrow = replace(RECIPE.scene, yaw_deg=(20.0, 50.0), table_probability=1.0, upright_probability=1.0,
+                     level_roll_probability=1.0)  # fmt: skip
+    turned = []
+    for index in range(60):
+        for item in sample_scene(image_rng(7, index), assets, replace(RECIPE, scene=narrow), CAMERA).target_items:
+            rotation = item.cam_from_obj.rotation
+            up, right = rotation[:, 2], np.array([1.0, 0.0, 0.0])
+            along = right - up * (right @ up)  # the camera's x axis laid onto the table
+            along /= np.linalg.norm(along)
+            turned.append(np.degrees(np.arctan2(np.cross(along, rotation[:, 0]) @ up, along @ rotation[:, 0])))
+    assert 15 < np.percentile(turned, 5) < 28  # the camera's own roll blurs the ends
+    assert 42 < np.percentile(turned, 95) < 60

@@ -57,9 +57,11 @@ class Solid:
 
 @dataclass(frozen=True)
 class Table:
-    """cam_from_table: z is the normal, the origin lies on the optical axis."""
+    """cam_from_table: z is the normal, the origin lies on the optical axis. yaw [rad]: turn of its x axis from the
+    camera's, about the normal."""
 
     cam_from_table: RigidTransform
+    yaw: float = 0.0
 
 
 def random_table(rng: Rng, recipe: SceneRecipe, distance: float) -> Table:
@@ -72,8 +74,9 @@ def random_table(rng: Rng, recipe: SceneRecipe, distance: float) -> Table:
         roll = rng.uniform(-np.pi, np.pi)
     normal = np.array([0.0, -np.cos(elevation), -np.sin(elevation)])
     axes = np.stack([np.array([1.0, 0.0, 0.0]), np.cross(normal, [1.0, 0.0, 0.0]), normal], axis=1)
-    turn = rotation_about_z(roll) @ axes @ rotation_about_z(rng.uniform(0, 2 * np.pi))
-    return Table(RigidTransform(turn, np.array([0.0, 0.0, distance])))
+    yaw = float(rng.uniform(0, 2 * np.pi))
+    turn = rotation_about_z(roll) @ axes @ rotation_about_z(yaw)
+    return Table(RigidTransform(turn, np.array([0.0, 0.0, distance])), yaw)
 
 
 class Arrangement:
@@ -157,7 +160,7 @@ class Arrangement:
         if hit is None:
             return None
         if upright_ok and self._rng.random() < self._recipe.upright_probability:
-            rotation = rotation_about_z(self._rng.uniform(0, 2 * np.pi))
+            rotation = rotation_about_z(self._yaw())
         else:
             rotation = random_rotation(self._rng)
         lowest = float((solid.points @ rotation[2]).min())
@@ -166,6 +169,14 @@ class Arrangement:
         middle = turned @ solid.centre
         foot = hit - (middle - normal * float(middle @ normal))
         return RigidTransform(turned, foot + normal * (lift - lowest))
+
+    def _yaw(self) -> float:
+        """Angle [rad] about the table's normal; a limited range counts from the camera's x axis."""
+        assert self._table is not None
+        low, high = np.radians(self._recipe.yaw_deg)
+        if high - low >= 2 * np.pi - 1e-9:
+            return float(self._rng.uniform(0, 2 * np.pi))
+        return float(self._rng.uniform(low, high)) - self._table.yaw
 
     def _hit(self) -> FloatArray | None:
         """Where a random ray meets the table (3,) [m], if within the distance range."""

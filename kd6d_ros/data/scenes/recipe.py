@@ -16,7 +16,8 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """How scenes are composed. repeat_targets: one object may stand in a scene several times."""
+    """How scenes are composed. repeat_targets: one object may stand in a scene several times. yaw_deg: how far upright
+    things are turned about the table's normal, their x axis from the camera's; a full turn is any direction."""
 
     distance_m: Range = (0.35, 1.5)
     targets: Range = (5, 8)
@@ -27,6 +28,7 @@ class SceneRecipe:
     empty_probability: float = 0.03
     occluder_probability: float = 0.3
     elevation_deg: Range = (8.0, 90.0)
+    yaw_deg: Range = (-180.0, 180.0)
     level_roll_probability: float = 0.5
     frame_margin: float = 0.06
     overlap: float = 0.62
