@@ -12,6 +12,7 @@ import torch
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.training.checkpoint import load_checkpoint
 from kd6d_ros.training.frames import FramePack, pack_frames
+from kd6d_ros.training.study.plan import TEACHER
 
 if TYPE_CHECKING:
     from kd6d_ros.training.checkpoint import Checkpoint
@@ -31,7 +32,7 @@ def cloud_picture(plan: StudyPlan, student: str, arms: tuple[str, str], target: 
     """Write a contact sheet: one row per test object, columns teacher, `arms[0]`, `arms[1]`, with the corners that the
     best cells predict, one colour per corner, and the true ones as crosses. False when a run is missing."""
     seed = str(plan.seeds[student][0])
-    files = [plan.folder / 'teacher' / 'final.pt', *(plan.folder / student / arm / seed / 'final.pt' for arm in arms)]
+    files = [plan.folder / TEACHER / 'final.pt', *(plan.folder / student / arm / seed / 'final.pt' for arm in arms)]
     if not all(path.is_file() for path in files):
         return False
     networks = [load_checkpoint(path) for path in files]

@@ -23,6 +23,7 @@ from kd6d_ros.training.checkpoint import load_checkpoint
 from kd6d_ros.training.frames import FramePack, pack_frames
 from kd6d_ros.training.run import train
 from kd6d_ros.training.study.measure import Measured, measure
+from kd6d_ros.training.study.plan import TEACHER
 
 if TYPE_CHECKING:
     from kd6d_ros.training.checkpoint import Checkpoint
@@ -43,7 +44,7 @@ def run_study(plan: StudyPlan, workers: int) -> None:
         TrainingError: a run failed; names its log. The others are finished first.
     """
     waiting = [job for job in plan.jobs() if not finished(plan, job)]
-    if waiting and waiting[0].key == 'teacher':
+    if waiting and waiting[0].key == TEACHER:
         _run_all(plan, [waiting.pop(0)], 1)
     if waiting:
         _run_all(plan, waiting, workers)
