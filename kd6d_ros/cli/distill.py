@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLE = """example:
-  kd6d train config/train_cpu.yaml name=teacher network.backbone=darknet_tiny network.channels=256
+  kd6d train config/distill_cpu.yaml name=teacher network.backbone=darknet_tiny network.channels=256
   kd6d distill config/distill_cpu.yaml name=mug distillation.teacher=runs/teacher/final.pt
   kd6d distill config/distill_cpu.yaml distillation.adlp.weight=0 distillation.naive.weight=1
 
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('recipe', type=Path, help='YAML recipe with a distillation group, e.g. config/distill_cpu.yaml')
     parser.add_argument('overrides', nargs='*', metavar='key=value', help='settings that replace the recipe')
     parser.add_argument('--resume', action='store_true', help='continue the run in the output folder')
-    parser.flags_first = True
+    parser.flags_first = True  # `kd6d distill recipe.yaml --resume train.steps=9000`
     parser.set_defaults(handler=run)
 
 
