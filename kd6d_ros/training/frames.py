@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import numpy as np
 from kd6d_ros.data.bop import BopDataset
 from kd6d_ros.errors import DatasetError
 from kd6d_ros.geometry.symmetries import canonical_pose
+from kd6d_ros.training.cache_folder import filled_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,15 +160,8 @@ def pack_frames(dataset: Path, split: str, cache: Path, workers: int = 2) -> Pat
     folder = cache / f'{dataset.name}_{split}_{_fingerprint(dataset, split)}'
     if (folder / 'index.npz').is_file():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=cache))  # two runs may pack at once
-    try:
+    with filled_aside(folder) as aside:
         _fill_pack(aside, dataset, split, list(scenes), workers)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
     return folder
 
 

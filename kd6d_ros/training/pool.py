@@ -11,8 +11,6 @@ import hashlib
 import json
 import math
 import multiprocessing
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from kd6d_ros.training.cache_folder import filled_aside
 from kd6d_ros.training.dataset import Sample, make_sample
 from kd6d_ros.training.frames import FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets
@@ -48,15 +47,8 @@ def make_pool(pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, re
     folder = Path(recipe.data.cache) / f'pool_{_fingerprint(pack, objects, frames, recipe)}'
     if (folder / 'targets.npz').is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
+    with filled_aside(folder) as aside:
         _fill(aside, pack, objects, frames, recipe, workers)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
     return folder
 
 

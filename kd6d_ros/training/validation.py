@@ -114,16 +114,21 @@ def validate(
     return Validation(recall, accepted / max(seen, 1), seen, per_object)
 
 
-def _targets(
-    frame: Frame, objects: tuple[ObjectModel, ...], rng: np.random.Generator
-) -> tuple[list[tuple[ObjectModel, AnyArray]], list[Detection]]:
-    """The most visible instance of each object."""
+def most_visible(frame: Frame, least: float) -> dict[int, int]:
+    """Class index to annotation row of the most visible instance of each object, if at least `least` is visible."""
     best: dict[int, int] = {}
     for row, index in enumerate(frame.class_index):
-        if index >= 0 and frame.visible_fraction[row] >= 0.15:
+        if index >= 0 and frame.visible_fraction[row] >= least:
             other = best.get(int(index))
             if other is None or frame.visible_fraction[row] > frame.visible_fraction[other]:
                 best[int(index)] = row
+    return best
+
+
+def _targets(
+    frame: Frame, objects: tuple[ObjectModel, ...], rng: np.random.Generator
+) -> tuple[list[tuple[ObjectModel, AnyArray]], list[Detection]]:
+    best = most_visible(frame, 0.15)
     truth = [(objects[index], frame.corners_m[row]) for index, row in best.items()]
     boxes = [
         Detection(objects[index].name, 1.0, jitter_box(frame.visible_box[row], rng)) for index, row in best.items()

@@ -14,7 +14,7 @@ import numpy as np
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
-from kd6d_ros.training.validation import TorchEngine, bundle_of, is_hit
+from kd6d_ros.training.validation import TorchEngine, bundle_of, is_hit, most_visible
 from kd6d_ros.training.windows import jitter_box
 from kd6d_ros.types import Detection
 
@@ -113,13 +113,7 @@ def open_gates(threshold: float) -> EstimatorSettings:
 
 
 def _targets(frame: Frame, rng: np.random.Generator, min_visible: float) -> list[Target]:
-    best: dict[int, int] = {}
-    for row, index in enumerate(frame.class_index):
-        if index < 0 or frame.visible_fraction[row] < min_visible:
-            continue
-        other = best.get(int(index))
-        if other is None or frame.visible_fraction[row] > frame.visible_fraction[other]:
-            best[int(index)] = row
+    best = most_visible(frame, min_visible)
     return [Target(row, jitter_box(frame.visible_box[row], rng)) for _, row in sorted(best.items())]
 
 
