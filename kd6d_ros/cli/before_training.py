@@ -1,12 +1,32 @@
-"""What `kd6d train`, `kd6d distill` and `kd6d study` look at before a folder for a run is begun."""
+"""What `kd6d train` and `kd6d distill` share, and what `kd6d study` too looks at before a run's folder is begun."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kd6d_ros.training.recipe import Recipe
+
+
+def add_training_arguments(parser: Any, recipe: str) -> None:
+    """Recipe, overrides and --resume; recipe: help of the first."""
+    parser.add_argument('recipe', type=Path, help=recipe)
+    parser.add_argument('overrides', nargs='*', metavar='key=value', help='settings that replace the recipe')
+    parser.add_argument('--resume', action='store_true', help='continue the run in the output folder')
+    parser.flags_first = True  # `kd6d train recipe.yaml --resume train.steps=9000`
+
+
+def check_and_train(recipe: Recipe, args: argparse.Namespace) -> int:
+    """Train as `recipe` says and name the next step; returns the exit code."""
+    check_before(recipe)
+
+    from kd6d_ros.training.run import train
+
+    final = train(recipe, args.resume)
+    print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
+    return 0
 
 
 def check_before(recipe: Recipe) -> None:

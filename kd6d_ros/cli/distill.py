@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 EXAMPLE = """example:
@@ -16,6 +15,8 @@ trains the same student without a teacher. Sizes are pixels, lengths metres, tim
 
 
 def add_parser(subparsers: Any) -> None:
+    from kd6d_ros.cli.before_training import add_training_arguments
+
     parser = subparsers.add_parser(
         'distill',
         help='train a student under a teacher',
@@ -24,15 +25,12 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('recipe', type=Path, help='YAML recipe with a distillation group, e.g. config/distill_cpu.yaml')
-    parser.add_argument('overrides', nargs='*', metavar='key=value', help='settings that replace the recipe')
-    parser.add_argument('--resume', action='store_true', help='continue the run in the output folder')
-    parser.flags_first = True  # `kd6d distill recipe.yaml --resume train.steps=9000`
+    add_training_arguments(parser, 'YAML recipe with a distillation group, e.g. config/distill_cpu.yaml')
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from kd6d_ros.cli.before_training import check_before
+    from kd6d_ros.cli.before_training import check_and_train
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.training.recipe import load_recipe
 
@@ -41,10 +39,4 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f'{args.recipe}: no distillation term has a weight; set distillation.adlp.weight=1, or use `kd6d train`'
         )
-    check_before(recipe)
-
-    from kd6d_ros.training.run import train
-
-    final = train(recipe, args.resume)
-    print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
-    return 0
+    return check_and_train(recipe, args)

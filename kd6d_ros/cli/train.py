@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 EXAMPLE = """example:
@@ -14,6 +13,8 @@ Sizes are pixels, lengths metres, times seconds. Progress: tensorboard --logdir 
 
 
 def add_parser(subparsers: Any) -> None:
+    from kd6d_ros.cli.before_training import add_training_arguments
+
     parser = subparsers.add_parser(
         'train',
         help='train a network from a recipe',
@@ -22,25 +23,16 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('recipe', type=Path, help='YAML recipe, e.g. config/train_cpu.yaml')
-    parser.add_argument('overrides', nargs='*', metavar='key=value', help='settings that replace the recipe')
-    parser.add_argument('--resume', action='store_true', help='continue the run in the output folder')
-    parser.flags_first = True  # `kd6d train recipe.yaml --resume train.steps=9000`
+    add_training_arguments(parser, 'YAML recipe, e.g. config/train_cpu.yaml')
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from kd6d_ros.cli.before_training import check_before
+    from kd6d_ros.cli.before_training import check_and_train
     from kd6d_ros.distillation.settings import DistillationSettings
     from kd6d_ros.training.recipe import load_recipe
 
     recipe = replace(load_recipe(args.recipe, args.overrides), distillation=DistillationSettings())
-    check_before(recipe)
-
-    from kd6d_ros.training.run import train
-
-    final = train(recipe, args.resume)
-    print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
-    return 0
+    return check_and_train(recipe, args)
