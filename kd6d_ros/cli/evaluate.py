@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from kd6d_ros.cli.output import add_json_argument, format_table, wants_table, write_json
 
 if TYPE_CHECKING:
-    from kd6d_ros.data.bop import BopDataset, ModelInfo, Target
-    from kd6d_ros.evaluation.records import Estimate, EvaluationObject, EvaluationTarget
+    from kd6d_ros.data.bop import Target
+    from kd6d_ros.evaluation.records import Estimate
 
 MAX_BOOTSTRAP = 100_000
 
@@ -52,6 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Read, score, print."""
     from kd6d_ros.data.bop import BopDataset, read_targets
+    from kd6d_ros.data.bop_truth import collect_targets, load_evaluation_objects, models_folder
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.evaluation.report import TABLE_HEADER, closing_lines, make_report, table_rows
     from kd6d_ros.evaluation.results_csv import read_results
@@ -83,66 +84,6 @@ def run(args: argparse.Namespace) -> int:
         print('\n'.join(closing_lines(report)))
     write_json(report.record(), args.json)
     return 0
-
-
-def models_folder(dataset: BopDataset) -> Tuple[Path, Dict[int, ModelInfo]]:
-    """The folder BOP evaluates with: models_eval (closed, evenly sampled meshes) when there, else models."""
-    from kd6d_ros.errors import DatasetError
-
-    for name in ('models_eval', 'models'):
-        if (dataset.root / name / 'models_info.json').is_file():
-            return dataset.root / name, dataset.models_info(name)
-    raise DatasetError(f'{dataset.root}: neither models_eval nor models has a models_info.json')
-
-
-def load_evaluation_objects(
-    folder: Path, infos: Dict[int, ModelInfo], obj_ids: Sequence[int]
-) -> Dict[int, EvaluationObject]:
-    """Vertices (metres), diameters and symmetries of the objects that the targets name."""
-    from kd6d_ros.errors import DatasetError
-    from kd6d_ros.evaluation.records import EvaluationObject
-    from kd6d_ros.geometry.ply import read_ply
-
-    objects = {}
-    for obj_id in obj_ids:
-        if obj_id not in infos:
-            raise DatasetError(f'{folder / "models_info.json"}: has no object {obj_id}, which a target names')
-        info = infos[obj_id]
-        mesh = read_ply(folder / f'obj_{obj_id:06d}.ply', 0.001)
-        objects[obj_id] = EvaluationObject(obj_id, info.diameter, mesh.vertices, info.symmetries)
-    return objects
-
-
-def collect_targets(dataset: BopDataset, split: str, wanted: Sequence[Target], source: Path) -> List[EvaluationTarget]:
-    """Targets with camera and ground truth.
-
-    Raises:
-        DatasetError: a target names a scene, image or object that the split's ground truth lacks.
-    """
-    from kd6d_ros.errors import DatasetError
-    from kd6d_ros.evaluation.records import EvaluationTarget, GroundTruth
-
-    targets, cameras, annotations = [], {}, {}
-    for target in wanted:
-        image = (target.scene_id, target.image_id)
-        if image not in cameras:
-            scene = dataset.scene(split, target.scene_id)
-            cameras[image] = scene.camera(target.image_id)
-            annotations[image] = scene.annotations(target.image_id)
-        truths = tuple(
-            GroundTruth(item.cam_from_obj, item.visible_fraction)
-            for item in annotations[image]
-            if item.obj_id == target.obj_id
-        )
-        if len(truths) < target.count:
-            raise DatasetError(
-                f'{source}: scene {image[0]} image {image[1]} asks for {target.count} of object '
-                f'{target.obj_id}, the ground truth of split {split!r} has {len(truths)}'
-            )
-        targets.append(
-            EvaluationTarget(*image, target.obj_id, target.count, cameras[image], truths),
-        )
-    return targets
 
 
 def _ignored(estimates: Sequence[Estimate], wanted: Sequence[Target]) -> int:

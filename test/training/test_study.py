@@ -33,6 +33,23 @@ train: {{batch_size: 8, steps: 4, precision: 32-true, workers: 0, threads: 1, va
 """
 
 
+def _write_photos(root):
+    """Six images with all their objects as targets, and a box for each but for the first object of image 0."""
+    write_scene(root / 'photo_set', 0, images=6, seed=99)
+    write_models(root / 'photo_set')
+    targets, boxes = [], []
+    info = json.loads((root / 'photo_set' / 'train' / '000000' / 'scene_gt_info.json').read_text())
+    for image, objects in info.items():
+        for number, entry in enumerate(objects):
+            place = {'scene_id': 0, 'obj_id': number + 1}
+            targets.append({**place, 'im_id': int(image), 'inst_count': 1})
+            if (image, number) != ('0', 0):
+                box = {'scene_id': 0, 'image_id': int(image), 'category_id': number + 1, 'score': 0.9}
+                boxes.append({**box, 'bbox': entry['bbox_visib'], 'time': 0.1})
+    (root / 'photo_set' / 'test_targets_bop19.json').write_text(json.dumps(targets))
+    (root / 'boxes.json').write_text(json.dumps(boxes))
+
+
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp('study')
@@ -40,13 +57,15 @@ def study(tmp_path_factory):
         for scene in range(3 if name == 'train_set' else 1):
             write_scene(root / name, scene, images=6, seed=10 * index)
         write_models(root / name)
+    _write_photos(root)
     (root / 'base.yaml').write_text(RECIPE.format(root=root))
     content = {
         'name': 'toy', 'out': str(root / 'out'), 'recipe': 'base.yaml', 'validation': f'{root}/val_set',
         'test': f'{root}/test_set', 'validation_instances': 8, 'test_instances': 12, 'thresholds': [0.0, 0.005],
         'default_threshold': 0.0, 'teacher': {'network.channels': 64, 'train.steps': 6},
         'students': {'small': {}}, 'arms': {'plain': {}, 'adlp': {'distillation.adlp.weight': 1.0}},
-        'seeds': [1, 2], 'compare': [['adlp', 'plain']],
+        'seeds': [1, 2], 'compare': [['adlp', 'plain']], 'photos': f'{root}/photo_set', 'photo_split': 'train',
+        'photo_detections': f'{root}/boxes.json',
     }  # fmt: skip
     path = root / 'study.yaml'
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -128,3 +147,24 @@ def test_the_report_of_a_finished_study_has_the_hits_of_every_object(study):
     with np.load(study.parent / 'out' / 'small' / 'plain' / '2' / 'test.npz') as stored:
         assert stored['hits'].shape == (2, 12)
         assert stored['size_px'].min() > 10
+
+
+def test_photos_are_measured_and_choose_nothing(study, capsys):
+    folder = study.parent / 'out' / 'small' / 'plain' / '1'
+    record = json.loads((folder / 'result.json').read_text())
+    assert record['photo_targets'] == 12
+    with np.load(folder / 'photos.npz') as stored:
+        assert stored['hits'].shape == stored['mspd'].shape == (2, 12)
+        assert stored['mspd'][:, 0].max() == 0  # no box, no pose
+        assert record['photo_ar_mspd'] == pytest.approx(stored['mspd'][1].mean())
+        assert len(set(stored['frame'].tolist())) == 6
+    assert main(['study', str(study), '--report']) == 0
+    printed = capsys.readouterr().out
+    assert 'Real photos, 12 targets in 6 images' in printed
+    assert '| adlp - plain | AR_MSPD |' in printed
+    content = yaml.safe_load(study.read_text())
+    content.pop('photo_detections')
+    wrong = study.parent / 'no_boxes.yaml'
+    wrong.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert main(['study', str(wrong)]) == 2
+    assert 'photos and photo_detections belong together' in capsys.readouterr().err

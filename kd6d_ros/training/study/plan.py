@@ -28,7 +28,8 @@ class StudySettings:
     """name, out: where the runs go (default runs/<name>). recipe: base recipe, relative to the study's file.
     validation, test: BOP folders of held-out scenes; split: their split. validation_instances, test_instances: how many
     objects at least `min_visible` visible are looked at. thresholds: least cell scores to choose from on validation;
-    default_threshold: the one that every run is measured at besides."""
+    default_threshold: the one that every run is measured at besides. photos: BOP folder with real photos of the same
+    objects, only measured; photo_split: their split; photo_detections: boxes in them, see `kd6d estimate`."""
 
     name: str = 'study'
     out: str = ''
@@ -41,6 +42,9 @@ class StudySettings:
     min_visible: float = 0.15
     thresholds: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
     default_threshold: float = 0.1
+    photos: str = ''
+    photo_split: str = 'test'
+    photo_detections: str = ''
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _check_settings(settings: StudySettings, path: Path) -> None:
             raise ConfigError(f'{path}: {name} is missing')
     if settings.validation_instances < 1 or settings.test_instances < 1:
         raise ConfigError(f'{path}: validation_instances and test_instances must be positive')
+    if bool(settings.photos) != bool(settings.photo_detections):
+        raise ConfigError(f'{path}: photos and photo_detections belong together')
     if not all(0 <= value < 1 for value in (*settings.thresholds, settings.default_threshold)):
         raise ConfigError(f'{path}: thresholds must lie between 0 and 1')
 

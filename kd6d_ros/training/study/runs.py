@@ -23,13 +23,14 @@ from kd6d_ros.training.checkpoint import load_checkpoint
 from kd6d_ros.training.frames import FramePack, pack_frames
 from kd6d_ros.training.run import train
 from kd6d_ros.training.study.measure import Measured, measure
+from kd6d_ros.training.study.photos import measure_photos
 from kd6d_ros.training.study.plan import TEACHER
 
 if TYPE_CHECKING:
     from kd6d_ros.training.checkpoint import Checkpoint
     from kd6d_ros.training.study.plan import Job, StudyPlan
 
-RESULT = 'result.json'
+RESULT, PHOTOS = 'result.json', 'photos.npz'
 
 
 def finished(plan: StudyPlan, job: Job) -> bool:
@@ -90,18 +91,31 @@ def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
     test = _measure(plan, checkpoint, plan.settings.test, plan.settings.test_instances, thresholds)
     np.savez(folder / 'test.npz', frame=test.frame, class_index=test.class_index, visible=test.visible,
              size_px=test.size_px, hits=test.hits)  # fmt: skip
+    photos = _photos(plan, checkpoint, folder, thresholds) if plan.settings.photos else {}
     at_default, at_own = (float(value) for value in test.recall())
     record = {
         'key': job.key, 'seed': recipe.seed, 'threshold': own, 'validation_recall': recall, 'test_recall': at_default,
         'test_recall_own_threshold': at_own, 'test_instances': len(test.frame), 'steps': recipe.train.steps,
         'windows_seen': recipe.train.steps * recipe.train.batch_size * recipe.train.devices,
         'parameters': parameter_count(checkpoint.network), 'commit': checkpoint.facts.get('commit', ''),
-        'seconds': round(time.monotonic() - start, 1),
+        'seconds': round(time.monotonic() - start, 1), **photos,
     }  # fmt: skip
     aside = folder / f'.{RESULT}'
     aside.write_text(json.dumps(record, indent=1), encoding='utf-8')
     os.replace(aside, folder / RESULT)
     return record
+
+
+def _photos(
+    plan: StudyPlan, checkpoint: Checkpoint, folder: Path, thresholds: tuple[float, ...]
+) -> dict[str, float | int]:
+    """Measure the photos, keep what came out beside ``test.npz``; the part of the record about them."""
+    found = measure_photos(checkpoint, plan.settings, thresholds)
+    np.savez(folder / PHOTOS, frame=found.image, hits=found.hits, mspd=found.mspd)
+    return {
+        'photo_targets': found.hits.shape[1], 'photo_recall': float(found.hits[0].mean()),
+        'photo_recall_own_threshold': float(found.hits[1].mean()), 'photo_ar_mspd': float(found.mspd[1].mean()),
+    }  # fmt: skip
 
 
 def choose_threshold(plan: StudyPlan, checkpoint: Checkpoint) -> tuple[float, float]:

@@ -33,8 +33,8 @@ class Difference(NamedTuple):
 def paired_difference(
     first: Sequence[AnyArray], second: Sequence[AnyArray], image: AnyArray, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
-    """Arms `first` minus `second`: one array of hits (n,) bool per run, in the same order of seeds; image (n,): which
-    image each object stands in.
+    """Arms `first` minus `second`: one array (n,) per run, hits or scores in 0..1, in the same order of seeds;
+    image (n,): which image each object stands in.
 
     Raises:
         ValueError: arms with different numbers of runs, none at all, or arrays that do not fit.

@@ -1,0 +1,77 @@
+"""The part of a study's report about real photos: they chose nothing, and their differences have intervals too."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kd6d_ros.training.study.plan import TEACHER
+from kd6d_ros.training.study.runs import PHOTOS, RESULT
+from kd6d_ros.training.study.statistics import paired_difference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kd6d_ros.training.study.plan import StudyPlan
+    from kd6d_ros.types import AnyArray
+
+OWN = 1
+"""Row of the run's own threshold in photos.npz."""
+MEASURES = {'hits': 'ADD(-S) at 0.1 d', 'mspd': 'AR_MSPD'}
+
+
+def photo_lines(plan: StudyPlan, student: str) -> list[str]:
+    """Tables in Markdown at the runs' own thresholds; nothing when no run has looked at photos."""
+    arms = {arm: _runs(plan, student, arm) for arm in plan.arms}
+    some = next((run for runs in arms.values() for run in runs.values()), None)
+    if some is None:
+        return []
+    count, images = some['hits'].shape[1], len(np.unique(some['frame']))
+    lines = [f'Real photos, {count} targets in {images} images, boxes of a detector, own thresholds:', '']
+    lines += [f'| arm | runs | {" | ".join(MEASURES.values())} |', '|---|---|---|---|']
+    teacher = _load(plan.folder / TEACHER)
+    if teacher is not None:
+        lines.append(f'| {TEACHER} | 1 | {_cell([teacher], "hits")} | {_cell([teacher], "mspd")} |')
+    for arm, runs in arms.items():
+        if runs:
+            cells = [_cell(list(runs.values()), measure) for measure in MEASURES]
+            lines.append(f'| {arm} | {len(runs)} | {cells[0]} | {cells[1]} |')
+    lines += ['', '| difference | measure | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
+    for first, second in plan.compare:
+        for measure, name in MEASURES.items():
+            lines += _difference(arms[first], arms[second], measure, f'| {first} - {second} | {name} ')
+    return [*lines, '']
+
+
+def _runs(plan: StudyPlan, student: str, arm: str) -> dict[int, dict[str, AnyArray]]:
+    found = {seed: _load(plan.folder / student / arm / str(seed)) for seed in plan.seeds[student]}
+    return {seed: run for seed, run in found.items() if run is not None}
+
+
+def _load(folder: Path) -> dict[str, AnyArray] | None:
+    if not (folder / RESULT).is_file() or not (folder / PHOTOS).is_file():
+        return None
+    if 'photo_targets' not in json.loads((folder / RESULT).read_text(encoding='utf-8')):
+        return None
+    with np.load(folder / PHOTOS, allow_pickle=False) as stored:
+        return {key: stored[key] for key in ('frame', 'hits', 'mspd')}
+
+
+def _cell(runs: list[dict[str, AnyArray]], measure: str) -> str:
+    values = [100 * float(run[measure][OWN].mean()) for run in runs]
+    return f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
+
+
+def _difference(
+    first: dict[int, dict[str, AnyArray]], second: dict[int, dict[str, AnyArray]], measure: str, head: str
+) -> list[str]:
+    seeds = [seed for seed in first if seed in second]
+    if not seeds:
+        return []
+    sides = [[runs[seed][measure][OWN] for seed in seeds] for runs in (first, second)]
+    found = paired_difference(sides[0], sides[1], first[seeds[0]]['frame'])
+    each = ', '.join(f'{100 * value:+.1f}' for value in found.runs)
+    interval = f'[{100 * found.low:+.1f}, {100 * found.high:+.1f}] ({found.interval})'
+    return [f'{head}| {100 * found.mean:+.1f} | {interval} | {each} |']
