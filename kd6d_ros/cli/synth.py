@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from kd6d_ros.cli.output import add_json_argument, check_folder, wants_table, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kd6d_ros.data.scenes.recipe import SynthRecipe
     from kd6d_ros.data.synth import SynthJob
-    from kd6d_ros.types import Camera
+    from kd6d_ros.types import Camera, ObjectModel
 
 EXAMPLE = """example:
   kd6d synth --models ycb/models --out data/train --images 10000 --seed 1 --workers 8
@@ -37,6 +39,8 @@ def add_parser(subparsers: Any) -> None:
                         help='BOP models folder (models_info.json, mm) or folder of PLY/OBJ/STL meshes')  # fmt: skip
     parser.add_argument('--objects-config', type=Path, metavar='FILE',
                         help='objects.yaml with names, unit and symmetries of a plain folder')  # fmt: skip
+    parser.add_argument('--objects', nargs='+', default=[], metavar='NAME',
+                        help='only these objects of the folder (default: all)')  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the data set to write')
     parser.add_argument('--images', type=int, required=True, metavar='N', help='images in the whole set')
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='seed of the set (default 0)')
@@ -90,12 +94,28 @@ def make_job(args: argparse.Namespace) -> SynthJob:
     recipe = _with_arguments(load_recipe(args.config), args)
     backgrounds = list_backgrounds(args.backgrounds)
     options = {'config': args.objects_config} if args.objects_config else {}
-    models = ready_models(load_objects(args.models, **options), recipe.scene.mesh_faces)
+    objects = _chosen(load_objects(args.models, **options), args.objects)
+    models = ready_models(objects, recipe.scene.mesh_faces)
     distractors = load_distractors(args.distractors, recipe.scene.distractor_faces)
     return SynthJob(
         args.out, args.seed, recipe, _camera(args.camera, recipe),
         tuple(models), tuple(distractors), tuple(backgrounds),
     )  # fmt: skip
+
+
+def _chosen(objects: Sequence[ObjectModel], names: list[str]) -> list[ObjectModel]:
+    """The objects of these names, all without any.
+
+    Raises:
+        ConfigError: no object has that name.
+    """
+    from kd6d_ros.errors import ConfigError
+
+    known = [item.name for item in objects]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f'--objects {name}: the folder has {", ".join(known)}')
+    return [item for item in objects if not names or item.name in names]
 
 
 def _with_arguments(recipe: SynthRecipe, args: argparse.Namespace) -> SynthRecipe:

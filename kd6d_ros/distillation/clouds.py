@@ -1,7 +1,8 @@
 """The clouds that distillation compares: per instance, weighted predictions of its 8 corners.
 
-The student's cloud is the instance's positive training cells, not its best-scored ones; the teacher's is what
-decoding would hand to PnP, taken from the instance's visible mask. They differ in number, place and level.
+The student's cloud is the instance's positive training cells, not its best-scored ones, unless a recipe asks for these;
+the teacher's is what decoding would hand to PnP, taken from the instance's visible mask. They differ in number, place
+and level.
 
 Reference: Guo et al., "Knowledge Distillation for 6D Pose Estimation by Aligning Distributions of Local
 Predictions", CVPR 2023, sec. 3.2; thresholds and cell counts as in its released code.
@@ -55,19 +56,51 @@ def teacher_clouds(
 
     anchors: anchor size [px] of each level of the teacher. Cells whose prediction is not finite are left out.
     """
+    return best_clouds(output, anchors, instances, settings, settings.threshold)
+
+
+def best_clouds(
+    output: KeypointOutput,
+    anchors: Sequence[float],
+    instances: Instances,
+    settings: DistillationSettings,
+    threshold: float = 0.0,
+) -> Clouds:
+    """What decoding would hand to PnP of each instance: its best cells above `threshold`; differentiable in their
+    scores and corners, not in the choice. Of the student it is the other cloud that can be compared (see
+    ``AdlpSettings.student_cells``): the cells that count on the robot instead of those drawn for training."""
     image, index = instances.image, instances.class_index
-    score = torch.sigmoid(output.logits[image, :, index].float())
-    points = output.keypoints[image, :, index].float()
-    usable = (score > settings.threshold) & torch.isfinite(points).all(-1).all(-1)
+    logits, points = output.logits[image, :, index].float(), output.keypoints[image, :, index].float()
+    with torch.no_grad():
+        cell, mass = _best_cells(torch.sigmoid(logits), points, output.grid, anchors, instances, settings, threshold)
+    picked = points.gather(1, cell[..., None, None].expand(-1, -1, *points.shape[2:]))
+    score = torch.sigmoid(logits.gather(1, cell))
+    seen = mass > 0
+    return Clouds(
+        torch.where(seen, score, torch.zeros_like(score)),
+        torch.where(seen[..., None, None], picked, torch.zeros_like(picked)),
+    )
+
+
+def _best_cells(
+    score: Tensor,
+    points: Tensor,
+    grid: CellGrid,
+    anchors: Sequence[float],
+    instances: Instances,
+    settings: DistillationSettings,
+    threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Cell (I, M) and mass (I, M), 0 for padding, of the chosen ones of score (I, A) and points (I, A, 8, 2)."""
+    usable = (score > threshold) & torch.isfinite(points).all(-1).all(-1)
     if settings.within_mask:
-        usable &= on_instance(output.grid, instances)
+        usable &= on_instance(grid, instances)
     score = torch.where(usable, score, torch.zeros_like(score))
     share = level_share(_sizes(score, points), anchors, settings.cells, settings.sharpness)
-    kept = torch.cat([_best(score[:, output.grid.level == level], share[:, level]) for level in range(len(anchors))], 1)
+    kept = torch.cat([_best(score[:, grid.level == level], share[:, level]) for level in range(len(anchors))], 1)
     most = min(settings.cells + len(anchors) // 2, kept.shape[1])  # as far as rounding can take the sum of the shares
     mass, cell = kept.topk(most, dim=1)
-    picked = points.gather(1, cell[..., None, None].expand(-1, -1, *points.shape[2:]))
-    return Clouds(mass, torch.where(mass[..., None, None] > 0, picked, torch.zeros_like(picked)))
+    return cell, mass
 
 
 def on_instance(grid: CellGrid, instances: Instances) -> Tensor:

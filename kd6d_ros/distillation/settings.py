@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from kd6d_ros.errors import ConfigError
 
 COORDINATES = ('frame', 'object')
+STUDENT_CELLS = ('positives', 'best')
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,17 @@ class AdlpSettings:
 
     weight: of the term, 0 switches it off. coordinates: 'frame', corners over the frame's width and height, or
     'object', over the object's size in the window. geometry and mass: factors of the gradient with respect to the
-    corners and to the scores; mass 0 is a student whose scores are detached. blur, reach, scaling, converge: see
-    ``SinkhornSettings``. The released code has weight 5 for a mean over images, beside sums over positive cells;
-    ours are means over positive cells, so with its 16 images of 10 cells that weight is 5 / 160 here.
+    corners and to the scores; mass 0 is a student whose scores are detached. student_cells: 'positives', the cells
+    drawn for training as released, or 'best', those that decoding would choose (our own form). blur, reach, scaling,
+    converge: see ``SinkhornSettings``. The released code has weight 5 for a mean over images, beside sums over positive
+    cells; ours are means over positive cells, so with its 16 images of 10 cells that weight is 5 / 160 here.
     """
 
     weight: float = 0.0
     coordinates: str = 'object'
     geometry: float = 1.0
     mass: float = 1.0
+    student_cells: str = 'positives'
     blur: float = 0.001
     reach: float = 0.5
     scaling: float = 0.5
@@ -78,6 +81,11 @@ class DistillationSettings:
             raise ConfigError(
                 f'{where}: distillation.adlp.coordinates must be one of {", ".join(COORDINATES)}, '
                 f'got {self.adlp.coordinates!r}'
+            )
+        if self.adlp.student_cells not in STUDENT_CELLS:
+            raise ConfigError(
+                f'{where}: distillation.adlp.student_cells must be one of {", ".join(STUDENT_CELLS)}, '
+                f'got {self.adlp.student_cells!r}'
             )
         not_negative = {
             'adlp.weight': self.adlp.weight, 'adlp.geometry': self.adlp.geometry, 'adlp.mass': self.adlp.mass,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kd6d_ros.distillation.clouds import student_clouds
+from kd6d_ros.distillation.clouds import best_clouds, student_clouds
 from kd6d_ros.distillation.features import FeatureTerm
 from kd6d_ros.distillation.teacher import answer_of, has_cells_of
 from kd6d_ros.distillation.terms import Term, adlp, naive
@@ -17,6 +17,7 @@ from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
 from kd6d_ros.training.module import KeypointModule, mean_over_processes
 
 if TYPE_CHECKING:
+    from kd6d_ros.distillation.clouds import Clouds
     from kd6d_ros.networks.keypoint_network import KeypointNetwork, KeypointOutput
     from kd6d_ros.training.dataset import Batch
     from kd6d_ros.training.recipe import Recipe
@@ -97,6 +98,13 @@ class DistillationModule(KeypointModule):
         answer: KeypointOutput = self.teacher(batch.image.contiguous(memory_format=torch.channels_last))
         return answer
 
+    def own_clouds(self, mine: KeypointOutput, batch: Batch) -> Clouds:
+        """The student's clouds of the kind that the recipe asks for."""
+        settings = self.recipe.distillation
+        if settings.adlp.student_cells == 'best':
+            return best_clouds(mine, self.recipe.network.anchor_sizes, batch.instances, settings)
+        return student_clouds(mine, batch)
+
     def terms(self, mine: KeypointOutput, batch: Batch) -> dict[str, tuple[float, Term]]:
         """Weight and term by name, of those that are in use; the teacher is asked only for what it has not said."""
         settings, found = self.recipe.distillation, {}
@@ -105,7 +113,7 @@ class DistillationModule(KeypointModule):
         if answer is None and theirs is not None:
             answer = answer_of(theirs, self.teacher.spec, batch, settings, self.recipe.network.strides)
         if settings.adlp.weight and answer is not None:
-            term = adlp(student_clouds(mine, batch), answer.clouds, batch.instances, settings.adlp)
+            term = adlp(self.own_clouds(mine, batch), answer.clouds, batch.instances, settings.adlp)
             found['adlp'] = settings.adlp.weight, term
         if settings.naive.weight and answer is not None:
             term = naive(mine, answer, batch, settings.threshold, settings.naive.mass)

@@ -11,7 +11,13 @@ from distillation_scenes import BOXES, SPEC, grid, make_batch, make_instances, m
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from kd6d_ros.distillation.clouds import level_share, on_instance, student_clouds, teacher_clouds  # noqa: E402
+from kd6d_ros.distillation.clouds import (  # noqa: E402
+    best_clouds,
+    level_share,
+    on_instance,
+    student_clouds,
+    teacher_clouds,
+)
 from kd6d_ros.distillation.settings import DistillationSettings  # noqa: E402
 from kd6d_ros.inference.allocation import allocate_cells  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
@@ -73,6 +79,21 @@ def test_the_teachers_cloud_follows_the_rule_of_decoding(settings, seed):
         used = clouds.mass[instance] > 0
         np.testing.assert_allclose(clouds.mass[instance][used].numpy(), mass, atol=1e-6)
         np.testing.assert_allclose(clouds.points[instance][used].numpy(), points, atol=1e-5)
+
+
+def test_the_students_best_cells_are_chosen_as_a_teachers_and_learn():
+    output, settings = make_output(3), DistillationSettings(threshold=0.6)
+    logits, keypoints = (x.detach().clone().requires_grad_() for x in (output.logits, output.keypoints))
+    clouds = best_clouds(
+        output._replace(logits=logits, keypoints=keypoints), SPEC.anchor_sizes, make_instances(), settings
+    )
+    same = teacher_clouds(output, SPEC.anchor_sizes, make_instances(), DistillationSettings(threshold=0.0))
+    assert torch.equal(clouds.mass, same.mass)
+    assert torch.equal(clouds.points, same.points)
+    (clouds.mass.sum() + clouds.points.sum()).backward()
+    chosen = int((same.mass > 0).sum())
+    assert int((logits.grad != 0).sum()) == chosen
+    assert int((keypoints.grad != 0).all(-1).all(-1).sum()) == chosen
 
 
 def test_two_instances_of_one_class_have_their_own_clouds():
