@@ -197,6 +197,18 @@ def test_distractor_folders_and_a_camera_file_are_used(workshop, tmp_path, rende
     np.testing.assert_allclose(scene.camera(0, (128, 96)).matrix, [[100, 0, 60], [0, 101, 40], [0, 0, 1]])
 
 
+def test_some_objects_of_a_folder(workshop, tmp_path, renderer, capsys):
+    assert synth(workshop, tmp_path / 'o', '--objects', 'wedge', images=3) == 0
+    scene = BopDataset.open(tmp_path / 'o').scene('train', 0)
+    (wedge,) = [m for m in load_objects(workshop / 'models') if m.name == 'wedge']
+    shown = {item.obj_id for image in scene.image_ids for item in scene.annotations(image)}
+    assert shown == {wedge.obj_id}
+    assert [model.name for model in load_objects(tmp_path / 'o' / 'models')] == ['wedge']
+    assert synth(workshop, tmp_path / 'p', '--objects', 'wedge', 'mug') == 2
+    assert '--objects mug: the folder has brick, wedge' in capsys.readouterr().err
+    assert not (tmp_path / 'p').exists()
+
+
 # --- mistakes: one line, exit code 2, nothing half-written ---
 
 
