@@ -27,6 +27,7 @@ COMMANDS = {
     'distill': 'distill',
     'study': 'study',
     'export': 'export',
+    'calibrate': 'calibrate',
     'engine': 'engine',
     'info': 'info',
     'estimate': 'estimate',

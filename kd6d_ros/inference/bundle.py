@@ -41,6 +41,7 @@ __all__ = [
     'NetworkSpec',
     'load_bundle',
     'load_mesh',
+    'set_covariance',
     'write_bundle',
 ]
 
@@ -124,6 +125,24 @@ def write_bundle(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return replace(loaded, folder=folder)
+
+
+def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
+    """Put a covariance into a bundle's manifest, in place of the one that may be there; nothing else changes.
+
+    Raises:
+        BundleError: the bundle does not load, or not with this covariance.
+    """
+    folder = Path(folder)
+    bundle = replace(load_bundle(folder), covariance=covariance)
+    aside = folder / f'.{MANIFEST}.part'
+    try:
+        _write_manifest(aside, manifest_record(bundle))
+        loaded = read_bundle(parse_manifest(aside.read_bytes(), str(folder / MANIFEST)), folder)
+        os.replace(aside, folder / MANIFEST)
+    finally:
+        aside.unlink(missing_ok=True)
+    return loaded
 
 
 def _copy(source: Path, folder: Path, precision: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from kd6d_ros.errors import ShapeError
+from kd6d_ros.errors import BundleError, ShapeError
 from kd6d_ros.inference.bundle_records import (
     KINDS,
     LAYOUT,
@@ -18,6 +18,7 @@ from kd6d_ros.inference.bundle_records import (
     LevelSpec,
     NetworkSpec,
 )
+from kd6d_ros.inference.covariance import read_model
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
     engines = _files_by(fields['engines'], PRECISION, 'precision')
     if not engines:
         fields['engines'].fail('expected at least one engine')
-    covariance = fields.get('covariance')
+    covariance = _covariance(fields['covariance'], names) if 'covariance' in fields else None
     expected = fields['expected'].open_mapping() if 'expected' in fields else {}
     return Bundle(
         name=_match(fields['name'], NAME, 'a name'),
@@ -71,10 +72,24 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
         origin=fields['origin'].text(),
         training=_free(fields['training']) if 'training' in fields else {},
         expected={key: value.number() for key, value in expected.items()},
-        covariance=None if covariance is None or covariance.is_null else _free(covariance),
+        covariance=covariance,
         meshes=meshes,
         files=_hashes(fields['files']),
     )
+
+
+def _covariance(field: Field, names: List[str]) -> Optional[Dict[str, Any]]:
+    if field.is_null:
+        return None
+    record = _free(field)
+    try:
+        model = read_model(record)
+    except BundleError as error:
+        field.fail(str(error))
+    for name in model.objects:
+        if name not in names:
+            field.fail(f'{name!r} is not an object of this bundle')
+    return record
 
 
 def _check_schema(root: Field) -> None:

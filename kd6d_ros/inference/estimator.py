@@ -23,6 +23,7 @@ from kd6d_ros.inference.measure import Frame, Measurer, Request
 from kd6d_ros.inference.records import FrameReport
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.inference.tracking import Tracker
+from kd6d_ros.inference.uncertainty import Uncertainty
 from kd6d_ros.types import PoseEstimate
 
 if TYPE_CHECKING:
@@ -43,12 +44,21 @@ SPARE_DETECTIONS = 2
 class PoseEstimator:
     """Estimates the poses of a bundle's objects, image after image. Not thread-safe: one caller at a time."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, settings: Optional[EstimatorSettings] = None) -> None:
-        """
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        settings: Optional[EstimatorSettings] = None,
+        keep_evidence: bool = False,
+    ) -> None:
+        """`keep_evidence`: the report holds the evidence of every returned pose, as calibration needs it.
+
         Raises:
             ConfigError: settings name an object that the bundle does not know.
+            BundleError: a covariance that this version cannot read.
         """
         self.bundle, self.engine = bundle, engine
+        self._uncertainty = Uncertainty(bundle, keep_evidence)
         self.settings = (settings or EstimatorSettings()).resolved(bundle.decode)
         names = self.settings.objects or bundle.names
         self._wanted = [bundle.index(name) for name in names]
@@ -112,8 +122,9 @@ class PoseEstimator:
         poses = self._publishable(frame, candidates)
         frame.stages['total'] = perf_counter() - start
         self._report = FrameReport(
-            stamp, mode, frame.stages, tuple(frame.rejections), tuple(frame.regions), len(poses), note
-        )
+            stamp, mode, frame.stages, tuple(frame.rejections), tuple(frame.regions), len(poses), note,
+            self._uncertainty.evidence,
+        )  # fmt: skip
         return poses
 
     def _look(
@@ -234,6 +245,10 @@ class PoseEstimator:
                 frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
             else:
                 kept.append(item)
+        committed = self._tracker.commit(kept)
+        with frame.timed('covariance'):
+            published = [(item, pose) for item, (_, pose) in zip(kept, committed, strict=True)]
+            covariances = self._uncertainty.of(published, frame.camera)
         return [
             PoseEstimate(
                 object_name=item.model.name,
@@ -243,8 +258,9 @@ class PoseEstimator:
                 inliers=item.inliers,
                 correspondences=item.correspondences,
                 reprojection_error_px=item.rms,
+                covariance=covariance,
             )
-            for item, (track, pose) in zip(kept, self._tracker.commit(kept), strict=True)
+            for item, (track, pose), covariance in zip(kept, committed, covariances, strict=True)
         ]
 
 

@@ -12,6 +12,7 @@ from kd6d_ros.inference.decode import corners_box
 from kd6d_ros.inference.records import Rejection
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.evidence import Predictions
     from kd6d_ros.inference.settings import EstimatorSettings
     from kd6d_ros.types import Camera, FloatArray, ObjectModel, RigidTransform
 
@@ -32,8 +33,8 @@ TOO_MANY = 'more than max_instances'
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; `visible` is
-    the share of that box inside the image; track: number of the track whose region gave it, or None."""
+    """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; track: number of the
+    track whose region gave it, or None; predictions: what it was solved from."""
 
     model: ObjectModel
     cam_from_obj: RigidTransform
@@ -44,6 +45,7 @@ class Candidate:
     box: FloatArray
     mode: str
     track: Optional[int] = None
+    predictions: Optional[Predictions] = None
 
     @property
     def size(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.decode import CellCloud, box_iou, decode_instances
+from kd6d_ros.inference.evidence import Predictions
 from kd6d_ros.inference.gates import Candidate
 from kd6d_ros.inference.pnp_surface import solve_with_surface
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
@@ -147,7 +148,14 @@ class Measurer:
             box=box,
             mode=mode,
             track=track,
+            predictions=Predictions(
+                model.keypoints, pixels, cloud.scores, surface, threshold, self._cell_area(cells, crop)
+            ),
         )
+
+    def _cell_area(self, cells: LocalPredictions, crop: Crop) -> float:
+        """Of one surface cell [image px^2]; 0 without a surface branch."""
+        return 0.0 if cells.surface is None else float((crop.width / cells.surface.shape[3] / crop.scale) ** 2)
 
     def whole(
         self, frame: Frame, wanted: Sequence[int], max_instances: int

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 
-STAGES = ('preprocess', 'inference', 'decode', 'pnp', 'total')
+if TYPE_CHECKING:
+    from kd6d_ros.inference.evidence import Evidence
+
+STAGES = ('preprocess', 'inference', 'decode', 'pnp', 'covariance', 'total')
 """Keys of FrameReport.stages [s]; 'total' also holds checks, gates and tracking."""
 
 
@@ -43,7 +46,7 @@ class FrameReport:
 
     mode: 'tracked', 'detections', 'frame', 'tracked+frame', 'idle' (nowhere to look) or 'ignored' (repeated
     stamp); stages: seconds by STAGES; poses: how many were accepted; note: one line when something about
-    the frame deserves a word (time went back...).
+    the frame deserves a word (time went back...); evidence: that of each returned pose, where it is kept.
     """
 
     stamp: float = 0.0
@@ -53,6 +56,7 @@ class FrameReport:
     regions: Tuple[RegionReport, ...] = ()
     poses: int = 0
     note: str = ''
+    evidence: Tuple[Evidence, ...] = ()
 
     def counts(self) -> Dict[str, int]:
         """Rejections by reason."""

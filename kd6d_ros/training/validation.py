@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.evaluation.pose_errors import add, adi
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
@@ -18,7 +19,6 @@ from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.networks.deployed_graph import DeployedGraph
 from kd6d_ros.networks.surface import SURFACE_STRIDE
-from kd6d_ros.training.windows import jitter_box
 from kd6d_ros.types import Detection, LocalPredictions, RigidTransform
 
 if TYPE_CHECKING:

@@ -11,8 +11,12 @@ import yaml
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.inference.bundle import load_bundle, load_mesh
 from kd6d_ros.inference.bundle_records import DecodeSpec
+from kd6d_ros.inference.covariance import COLUMNS, CovarianceModel
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
+COVARIANCE = CovarianceModel(
+    np.zeros(len(COLUMNS)), np.ones(len(COLUMNS)), np.array([-6.0, -5.0, -4.0]), np.zeros((3, len(COLUMNS))), {}
+).record()
 MODELS = Path(__file__).resolve().parents[2] / 'models'
 
 
@@ -35,7 +39,7 @@ def test_round_trip(write, tmp_path, objects, network, tetrahedron):
     turned = RigidTransform(np.diag([-1.0, 1.0, -1.0]), np.array([0.001, 0, 0.002]))
     axis = ContinuousSymmetry(np.array([0.0, 0, 1]), np.array([0.01, 0, 0]))
     cup = ObjectModel('cup', 9, 0.17, objects[0].keypoints, Symmetries((turned,), (axis,)))
-    write(objects=(*objects, cup), meshes={'mug': tetrahedron}, covariance={'scale': 1.5})
+    write(objects=(*objects, cup), meshes={'mug': tetrahedron}, covariance=COVARIANCE)
     bundle = load_bundle(tmp_path / 'b')
     assert bundle.names == ('mug', 'off', 'brick', 'cup')
     assert bundle.network == network
@@ -45,7 +49,7 @@ def test_round_trip(write, tmp_path, objects, network, tetrahedron):
     assert read.discrete[0].matrix() == pytest.approx(turned.matrix())
     assert read.continuous[0].axis == pytest.approx(axis.axis)
     assert read.continuous[0].offset == pytest.approx(axis.offset)
-    assert bundle.covariance == {'scale': 1.5}
+    assert bundle.covariance == COVARIANCE
     assert bundle.training == {'recipe': 'r.yaml', 'iterations': 10}
     mesh = load_mesh(bundle, 'mug')
     assert mesh.vertices == pytest.approx(tetrahedron.vertices)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.training.validation import TorchEngine, bundle_of, is_hit, most_visible
-from kd6d_ros.training.windows import jitter_box
 from kd6d_ros.types import Detection
 
 if TYPE_CHECKING:

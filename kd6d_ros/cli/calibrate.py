@@ -1,0 +1,118 @@
+"""`kd6d calibrate`: how uncertain a bundle's poses are, learnt on renders and checked on others."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd6d_ros.cli.output import add_json_argument, format_table, wants_table, write_json
+
+if TYPE_CHECKING:
+    from kd6d_ros.data.pose_samples import PoseSample
+    from kd6d_ros.inference.bundle_records import Bundle
+
+EXAMPLE = """example:
+  kd6d synth --models my_meshes --out runs/calibration --images 2000 --seed 31
+  kd6d synth --models my_meshes --out runs/coverage --images 2000 --seed 32
+  kd6d calibrate models/mug --dataset runs/calibration --test runs/coverage
+  kd6d calibrate models/mug --test runs/coverage          # only measure
+
+The covariance goes into the bundle's manifest; the node then publishes ~/poses_cov/<object>. Both sets must be renders
+that the network was not trained on, and two different ones."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        'calibrate',
+        help='the covariance of a bundle, from renders',
+        description='Fit the 6x6 covariance of a bundle to the errors of its published poses, and print how often the '
+        'truth lies inside: coverage at 50, 90 and 95 % of pose, position and rotation.',
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('bundle', help='bundle folder or name; with --dataset its manifest is changed')
+    parser.add_argument('--dataset', type=Path, metavar='BOP_DIR', help='data set to fit to (default: fit nothing)')
+    parser.add_argument('--test', type=Path, metavar='BOP_DIR', help='another data set, to measure the covariance on')
+    parser.add_argument('--split', default='train', help='split of both (default: train, what kd6d synth writes)')
+    parser.add_argument(
+        '--detections', metavar='NAME',
+        help='file of boxes in each data set folder (default: the boxes of the visible parts, jittered)',
+    )  # fmt: skip
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of each')
+    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: %(default)s)")
+    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
+    add_json_argument(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from kd6d_ros.errors import ConfigError
+    from kd6d_ros.inference.bundle import load_bundle, set_covariance
+    from kd6d_ros.inference.locate import find_bundle
+
+    folder = find_bundle(args.bundle)
+    bundle = load_bundle(folder)
+    _check(args, bundle)
+    record: dict[str, Any] = {'bundle': bundle.name}
+    if args.dataset is not None:
+        from kd6d_ros.deployment.calibration import evaluate, fit
+
+        samples = _collect(args, bundle, args.dataset)
+        model = fit(samples, bundle.names)
+        record['fitted'] = evaluate(samples, model)
+        facts = {'poses': len(samples), 'wrong': round(record['fitted']['wrong'], 4)}
+        bundle = set_covariance(folder, {**model.record(), 'calibrated_on': facts})
+        _say(args, f'fitted to {len(samples)} published poses; {folder} has a covariance now')
+    if args.test is not None:
+        if bundle.covariance is None:
+            raise ConfigError(f'{folder}: the bundle has no covariance; fit one with --dataset')
+        record['test'] = _measured(args, bundle)
+    write_json(record, args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace, bundle: Bundle) -> None:
+    from kd6d_ros.errors import ConfigError
+
+    if args.dataset is None and args.test is None:
+        raise ConfigError('nothing to do: give --dataset to fit a covariance, --test to measure it, or both')
+    if args.dataset is not None and args.test is not None and args.dataset.resolve() == args.test.resolve():
+        raise ConfigError(f'--test {args.test}: is what the covariance is fitted to; render another set')
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError('--limit must be at least 1')
+    bundle.engine_path(args.precision)
+
+
+def _collect(args: argparse.Namespace, bundle: Bundle, dataset: Path) -> list[PoseSample]:
+    from kd6d_ros.cli.estimate import progress_line
+    from kd6d_ros.data.pose_samples import collect_samples
+    from kd6d_ros.inference.engines.select import make_engine
+
+    engine = make_engine(bundle, 'auto', args.precision, args.threads)
+    boxes = dataset / args.detections if args.detections else None
+    return collect_samples(bundle, engine, dataset, args.split, boxes, limit=args.limit, progress=progress_line)
+
+
+def _measured(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
+    """Coverage on the test set, printed."""
+    from kd6d_ros.deployment.calibration import evaluate
+    from kd6d_ros.evaluation.coverage import TABLE_HEADER, table
+    from kd6d_ros.inference.covariance import read_model
+
+    assert bundle.covariance is not None
+    found = evaluate(_collect(args, bundle, args.test), read_model(bundle.covariance, bundle.name))
+    if wants_table(args):
+        print(format_table(TABLE_HEADER, table(found)))
+        gain = found['nll_best_constant'] - found['nll']
+        wrong, ranks = 100 * found['wrong'], [found['rank_position'], found['rank_rotation']]
+        print(
+            f'{wrong:.1f} % of the published poses are wrong (beyond 0.1 d); {gain:.2f} nats better than the best '
+            f'constant covariance per object; rank correlation with the error: position {ranks[0]:.2f}, rotation {ranks[1]:.2f}'
+        )
+    return found
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    print(text, file=sys.stdout if wants_table(args) else sys.stderr)

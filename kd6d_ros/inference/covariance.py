@@ -1,0 +1,169 @@
+"""How uncertain a pose is, as 6x6 covariance: the geometry of its correspondences, scaled by what they say.
+
+The inverse Hessian B of the reprojection error says in which directions a pose is weak and how its errors go together,
+but not how large they are: the network's errors are biases shared by all cells, not noise of each. So the standard
+deviations across the viewing ray, along it and of the rotation are predicted apart, log-linear in what the cells show
+(``evidence.FEATURES``) and in B's own, with coefficients that `kd6d calibrate` fits on renders by maximum likelihood:
+
+    C = D B D,   D = diag(s_across, s_across, s_along, s_turn, s_turn, s_turn) / (geometric mean of B's own per group)
+    log s_g = offset_g + object_g + weights_g . (features - mean) / scale
+
+Errors are estimate minus truth, to the nearest symmetric pose: translation [m] in the camera's axes and the rotation
+vector [rad] of R_est R_true^T in the same axes (the order x y z rx ry rz of geometry_msgs/PoseWithCovariance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+
+import numpy as np
+
+from kd6d_ros.errors import BundleError
+from kd6d_ros.inference.evidence import FEATURES
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.evidence import Evidence
+    from kd6d_ros.types import AnyArray, FloatArray
+
+GROUPS = ('across', 'along', 'turn')
+GROUP_OF_AXIS = np.array([0, 0, 1, 2, 2, 2])
+"""Axes of the ray frame: two across the viewing ray, one along it, three of the rotation."""
+
+COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS))
+KIND = 'log_linear'
+RIDGE = 1e-6
+LARGEST = 10.0
+"""No standard deviation is said to be beyond this many metres or radians."""
+
+
+@dataclass(frozen=True, eq=False)
+class CovarianceModel:
+    """mean, scale (10,) of COLUMNS; offset (3,), weights (3, 10) by GROUPS; objects: name to offsets (3,)."""
+
+    mean: FloatArray
+    scale: FloatArray
+    offset: FloatArray
+    weights: FloatArray
+    objects: Mapping[str, FloatArray]
+
+    def predict(self, evidence: Evidence, translation: AnyArray, name: str) -> Optional[FloatArray]:
+        """(6, 6) in the camera's axes; None where the geometry gives none (a singular or infinite Hessian).
+
+        translation: (3,) of the pose [m]; name: of the object.
+        """
+        geometry = ray_geometry(evidence.hessian, translation)
+        if geometry is None:
+            return None
+        spread, turn = geometry
+        row = (columns(evidence, spread) - self.mean) / self.scale
+        size = np.exp(np.minimum(self.offset + self.objects.get(name, np.zeros(3)) + self.weights @ row, 700.0))
+        in_ray = scaled(spread, np.minimum(size, LARGEST))
+        out: FloatArray = turn.T @ in_ray @ turn
+        out = (out + out.T) / 2
+        return out if np.isfinite(out).all() else None
+
+    def record(self) -> Dict[str, Any]:
+        """Plain values for the bundle's manifest."""
+        return {
+            'kind': KIND,
+            'columns': list(COLUMNS),
+            'mean': np.round(self.mean, 6).tolist(),
+            'scale': np.round(self.scale, 6).tolist(),
+            'offset': np.round(self.offset, 6).tolist(),
+            'weights': np.round(self.weights, 6).tolist(),
+            'objects': {name: np.round(values, 6).tolist() for name, values in self.objects.items()},
+        }
+
+
+def read_model(record: Mapping[str, Any], where: str = '') -> CovarianceModel:
+    """The model in a manifest's `covariance`; `where` goes before what is said about mistakes.
+
+    Raises:
+        BundleError: of another kind, for other columns, or not the numbers that it must hold.
+    """
+    where = f'{where}: ' if where else ''
+    if record.get('kind') != KIND or list(record.get('columns', [])) != list(COLUMNS):
+        raise BundleError(
+            f'{where}the covariance is of a kind that this kd6d_ros does not know: update kd6d_ros, or calibrate '
+            'again with `kd6d calibrate`'
+        )
+    shapes = {'mean': (len(COLUMNS),), 'scale': (len(COLUMNS),), 'offset': (3,), 'weights': (3, len(COLUMNS))}
+    values = {key: _numbers(record.get(key), shape, f'{where}covariance.{key}') for key, shape in shapes.items()}
+    if not (values['scale'] > 0).all():
+        raise BundleError(f'{where}covariance.scale must be positive')
+    objects = record.get('objects') or {}
+    if not isinstance(objects, dict):
+        raise BundleError(f'{where}covariance.objects must map names to three numbers')
+    own = {str(k): _numbers(v, (3,), f'{where}covariance.objects.{k}') for k, v in objects.items()}
+    return CovarianceModel(**values, objects=own)
+
+
+def _numbers(value: Any, shape: Tuple[int, ...], where: str) -> FloatArray:
+    try:
+        array: FloatArray = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape != shape or not np.isfinite(array).all() or (np.abs(array) > 1e6).any():
+        size = ' x '.join(str(side) for side in shape)
+        raise BundleError(f'{where}: expected {size} finite numbers')
+    return array
+
+
+def ray_geometry(hessian: FloatArray, translation: AnyArray) -> Optional[Tuple[FloatArray, FloatArray]]:
+    """Inverse Hessian (6, 6) with the translation in the ray frame (two axes across, the third along the viewing ray),
+    and the matrix (6, 6) that turns camera axes into it; None for a Hessian without inverse."""
+    turn = np.eye(6)
+    turn[:3, :3] = ray_axes(translation)
+    own = np.diag(hessian)
+    if not np.isfinite(hessian).all() or not (own > 0).all():
+        return None
+    try:
+        inverse = np.linalg.inv(hessian + RIDGE * np.diag(own))
+    except np.linalg.LinAlgError:
+        return None
+    spread: FloatArray = turn @ inverse @ turn.T
+    spread = (spread + spread.T) / 2
+    if not np.isfinite(spread).all() or not (np.linalg.eigvalsh(spread)[0] > 0):
+        return None
+    return spread, turn
+
+
+def ray_axes(translation: AnyArray) -> FloatArray:
+    """Rows: two unit vectors across the ray to `translation` (3,) and the one along it."""
+    distance = float(np.linalg.norm(translation))
+    along = np.asarray(translation, np.float64) / distance if distance > 1e-9 else np.array([0.0, 0.0, 1.0])
+    across = np.cross([0.0, 1.0, 0.0], along)
+    if np.linalg.norm(across) < 1e-6:
+        across = np.array([1.0, 0.0, 0.0])
+    across = across / np.linalg.norm(across)
+    return np.stack([across, np.cross(along, across), along])
+
+
+def columns(evidence: Evidence, spread: FloatArray) -> FloatArray:
+    """(10,) values of COLUMNS."""
+    out: FloatArray = np.concatenate([evidence.features, group_means(spread)])
+    return out
+
+
+def group_means(spread: FloatArray) -> FloatArray:
+    """(3,) mean logarithm of the standard deviations in each group of axes."""
+    own = 0.5 * np.log(np.diag(spread))
+    return np.array([own[group == GROUP_OF_AXIS].mean() for group in range(3)])
+
+
+def scaled(spread: FloatArray, size: FloatArray) -> FloatArray:
+    """`spread` with its groups stretched so that their geometric mean standard deviations are `size` (3,)."""
+    stretch = (size / np.exp(group_means(spread)))[GROUP_OF_AXIS]
+    out: FloatArray = spread * np.outer(stretch, stretch)
+    return out
+
+
+def after_symmetry(covariance: FloatArray, moved: AnyArray) -> FloatArray:
+    """The covariance of the equivalent pose whose translation is `moved` (3,) [m, camera axes] away from the first
+    one's: a point of the object away from its origin moves when the object turns."""
+    x, y, z = (float(v) for v in moved)
+    change = np.eye(6)
+    change[:3, 3:] = -np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    out: FloatArray = change @ covariance @ change.T
+    return out

@@ -1,0 +1,114 @@
+"""What a candidate's local predictions say about its pose beside the pose itself: how sharply, and how well they agree.
+
+The 8 corners of a cell are right or wrong together, and so are the cells of one corner: K x 8 residuals are not K x 8
+measurements. So the residuals only enter as a few summary figures, and what they mean in metres and radians is learnt
+on renders (``covariance.py``). The Hessian says in which directions the geometry is weak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional, Tuple
+
+import numpy as np
+
+from kd6d_ros.geometry.cameras import undistort_points
+from kd6d_ros.inference.pnp import corner_jacobian
+from kd6d_ros.inference.pnp_surface import CORNER_WEIGHT, LEAST_POINTS
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.surface import SurfaceCloud
+    from kd6d_ros.types import AnyArray, Camera, FloatArray, RigidTransform
+
+FEATURES = (
+    'corner_spread', 'corner_bias', 'surface_residual', 'inlier_ratio', 'cell_score', 'seen_area', 'visible_share',
+)  # fmt: skip
+"""Names of ``Evidence.features``, all logarithms: spread of the cells' corners about their mean, distance of that mean
+from the pose's corners and residual of the surface points, each over the object's size in the image; share of inliers;
+mean score of the cells; area of the surface cells over the object's size squared; share of the object's box inside the
+image. A network without a surface branch has the corners' residual and the number of cells in their place."""
+
+LEAST = 1e-3
+"""Logarithms are taken of no less than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a pose was solved from. points (8, 3) [m]; pixels (K, 8, 2) [image px]; scores (K,); threshold [px];
+    cell_area: of one surface cell [image px^2]."""
+
+    points: AnyArray
+    pixels: AnyArray
+    scores: AnyArray
+    surface: Optional[SurfaceCloud]
+    threshold: float
+    cell_area: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """features (7,), see FEATURES; hessian (6, 6) of half the squared reprojection residuals [px^2], robust weights
+    included, by translation [m] and a left rotation vector [rad] in the camera frame."""
+
+    features: FloatArray
+    hessian: FloatArray
+
+
+def gather(
+    predictions: Predictions, pose: RigidTransform, camera: Camera, size: float, inlier_ratio: float, visible: float
+) -> Evidence:
+    """size: longer side of the object's projected 3D box [image px]; visible: share of that box inside the image."""
+    focal = np.array([camera.matrix[0, 0], camera.matrix[1, 1]])
+    scores = np.asarray(predictions.scores, np.float64)
+    residual = _residuals(predictions.pixels, predictions.points, pose, camera, focal)  # (K, 8, 2)
+    share = scores / max(float(scores.sum()), 1e-9)
+    mean = np.einsum('k,kcd->cd', share, residual)
+    spread = np.sqrt(np.einsum('k,kcd->', share, (residual - mean) ** 2) / len(mean))
+    bias = np.sqrt((mean**2).sum() / len(mean))
+    weight = CORNER_WEIGHT * scores[:, None] * _robust(residual, predictions.threshold)
+    jacobian = corner_jacobian(np.asarray(predictions.points, np.float64), pose.rotation, pose.translation, focal)
+    hessian = np.einsum('kc,cdi,cdj->ij', weight, jacobian, jacobian)
+    rms, area = float(np.hypot(spread, bias)), len(scores) / 100.0
+    found = _surface(predictions, pose, camera, focal)
+    if found is not None:
+        more, rms, area = found
+        hessian, area = hessian + more, area / size**2
+    values = [spread / size, bias / size, rms / size, inlier_ratio, scores.mean(), area, visible]
+    features: FloatArray = np.log(np.maximum(values, LEAST))
+    order = [3, 4, 5, 0, 1, 2]  # the solver has the rotation first
+    return Evidence(features, hessian[np.ix_(order, order)])
+
+
+def _residuals(
+    pixels: AnyArray, points: AnyArray, pose: RigidTransform, camera: Camera, focal: FloatArray
+) -> FloatArray:
+    """Undistorted pixels minus projections [px], of the shape of `pixels`; zero where there is none."""
+    rays = undistort_points(camera, np.asarray(pixels, np.float64).reshape(-1, 2)).reshape(np.shape(pixels))
+    moved = pose.apply(np.asarray(points, np.float64))
+    out: FloatArray = (rays - moved[:, :2] / np.maximum(moved[:, 2:], 1e-6)) * focal
+    return np.where(np.isfinite(out), out, 0.0)
+
+
+def _robust(residual: FloatArray, scale: float) -> FloatArray:
+    """Geman-McClure weight of residuals (..., 2)."""
+    out: FloatArray = 1.0 / (1.0 + (residual**2).sum(-1) / scale**2) ** 2
+    return out
+
+
+def _surface(
+    predictions: Predictions, pose: RigidTransform, camera: Camera, focal: FloatArray
+) -> Optional[Tuple[FloatArray, float, float]]:
+    """Hessian (6, 6), weighted RMS residual [px] and area [px^2] of the surface points; None with too few of them."""
+    surface = predictions.surface
+    if surface is None or len(surface.points) < LEAST_POINTS:
+        return None
+    usable = (pose.apply(surface.points)[:, 2] > 1e-6) & np.isfinite(surface.pixels).all(1)
+    points, pixels, weight = surface.points[usable], surface.pixels[usable], surface.weights[usable]
+    if len(points) < LEAST_POINTS:
+        return None
+    residual = _residuals(pixels, points, pose, camera, focal)
+    weight = weight * _robust(residual, predictions.threshold)
+    jacobian = corner_jacobian(points, pose.rotation, pose.translation, focal)
+    hessian = np.einsum('n,ndi,ndj->ij', weight, jacobian, jacobian)
+    rms = float(np.sqrt((weight * (residual**2).sum(1)).sum() / max(float(weight.sum()), 1e-9)))
+    return hessian, rms, len(points) * predictions.cell_area

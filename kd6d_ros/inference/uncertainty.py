@@ -1,0 +1,54 @@
+"""The covariance of the poses of one image, and the evidence that it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+
+from kd6d_ros.inference import gates
+from kd6d_ros.inference.covariance import after_symmetry, read_model
+from kd6d_ros.inference.evidence import gather
+
+if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.evidence import Evidence
+    from kd6d_ros.inference.gates import Candidate
+    from kd6d_ros.types import Camera, FloatArray, RigidTransform
+
+
+class Uncertainty:
+    """Covariances for a bundle that was calibrated, none for another one."""
+
+    def __init__(self, bundle: Bundle, keep_evidence: bool) -> None:
+        """
+        Raises:
+            BundleError: the bundle's covariance cannot be read.
+        """
+        self._model = None if bundle.covariance is None else read_model(bundle.covariance, bundle.name)
+        self._keep = keep_evidence
+        self.evidence: Tuple[Evidence, ...] = ()
+        """Of the last call, in the order of its poses; empty unless it is kept."""
+
+    def of(self, published: Sequence[Tuple[Candidate, RigidTransform]], camera: Camera) -> List[Optional[FloatArray]]:
+        """(6, 6) for each candidate with the pose that is published for it, or None."""
+        self.evidence = ()
+        if self._model is None and not self._keep:
+            return [None] * len(published)
+        found = [_evidence(item, camera) for item, _ in published]
+        if self._keep:
+            self.evidence = tuple(found)
+        if self._model is None:
+            return [None] * len(published)
+        return [self._one(*pair, seen) for pair, seen in zip(published, found, strict=True)]
+
+    def _one(self, item: Candidate, pose: RigidTransform, evidence: Evidence) -> Optional[FloatArray]:
+        assert self._model is not None
+        own = item.cam_from_obj.translation
+        found = self._model.predict(evidence, own, item.model.name)
+        return None if found is None else after_symmetry(found, pose.translation - own)
+
+
+def _evidence(item: Candidate, camera: Camera) -> Evidence:
+    assert item.predictions is not None, 'the measurer keeps them'
+    ratio = item.inliers / max(item.correspondences, 1)
+    visible = gates.visible_share(item.box, camera)
+    return gather(item.predictions, item.cam_from_obj, camera, item.size, ratio, visible)
