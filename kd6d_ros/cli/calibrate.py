@@ -109,7 +109,8 @@ def _measured(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
         wrong, ranks = 100 * found['wrong'], [found['rank_position'], found['rank_rotation']]
         print(
             f'{wrong:.1f} % of the published poses are wrong (beyond 0.1 d); {gain:.2f} nats better than the best '
-            f'constant covariance per object; rank correlation with the error: position {ranks[0]:.2f}, rotation {ranks[1]:.2f}'
+            f'constant covariance per object; rank correlation with the error: position {ranks[0]:.2f}, '
+            f'rotation {ranks[1]:.2f}'
         )
     return found
 
