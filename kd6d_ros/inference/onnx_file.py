@@ -40,7 +40,7 @@ def tensor_in_another_file(data: bytes) -> Optional[str]:
     while left:
         kind, message = left.pop()
         name, external = '', False
-        for number, content in _fields(message):
+        for number, content in fields(message):
             if isinstance(content, int):
                 external |= kind == 'TensorProto' and number == _DATA_LOCATION and content != 0
             elif number in TREE[kind]:
@@ -54,8 +54,12 @@ def tensor_in_another_file(data: bytes) -> Optional[str]:
     return None
 
 
-def _fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
-    """Number and content of each field: a number for a varint, else the bytes."""
+def fields(message: memoryview) -> Iterator[Tuple[int, Union[int, memoryview]]]:
+    """Number and content of each field of a protobuf message: a number for a varint, else the bytes.
+
+    Raises:
+        ValueError: not protobuf as ONNX writes it, or cut short.
+    """
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)

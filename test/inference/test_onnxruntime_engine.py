@@ -3,12 +3,14 @@
 import builtins
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kd6d_ros.errors import BundleError, ConfigError, EngineError
 from kd6d_ros.inference.crop import Crop
+from kd6d_ros.inference.engines.network_io import predictions
 from kd6d_ros.inference.engines.select import make_engine
 from kd6d_ros.inference.surface import surface_cloud
 
@@ -106,7 +108,6 @@ def test_unknown_engine_precision_and_threads(real):
 
 
 def test_numbers_that_overflowed_never_reach_the_solver(real):
-    engine = make_engine(real)
     keypoints = np.zeros((1, 2, 8, 2), dtype=np.float32)
     keypoints[0, 1, 3, 1] = np.nan
     arrays = [
@@ -116,7 +117,7 @@ def test_numbers_that_overflowed_never_reach_the_solver(real):
         np.zeros((1, 2, 2), dtype=np.float32),
         keypoints,
     ]
-    out = engine._predictions(arrays, (128, 128))
+    out = predictions(real, Path('x.onnx'), arrays, (128, 128))
     assert out.score.tolist() == [0, 0]
     assert np.isfinite(out.keypoints).all()
 
@@ -179,16 +180,15 @@ def test_a_surface_of_another_stride_is_refused(write, network, onnx_file, tmp_p
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_surface_that_overflowed_never_reaches_the_solver(write, network, onnx_file, objects, value):
-    engine = make_engine(write(engines={'fp32': onnx_file}))
-    engine._bundle = replace(engine._bundle, network=replace(network, surface_stride=8))
+    bundle = replace(write(engines={'fp32': onnx_file}), network=replace(network, surface_stride=8))
     surface = np.full((1, 3, 4, 16, 16), 1.0, dtype=np.float32)
     cells = [np.zeros((1, 2), np.int64), np.zeros((1, 2), np.float32), np.zeros((1, 2), np.int64),
              np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 8, 2), np.float32)]  # fmt: skip
     crop, box = Crop(0, 0, 1, 128, 128), np.array([0.0, 0, 128, 128])
-    fine = engine._predictions([*cells, surface], (128, 128))
+    fine = predictions(bundle, Path('x.onnx'), [*cells, surface], (128, 128))
     assert len(surface_cloud(fine, 0, objects[0], crop, box).points) == 256
     surface[0, 1, 2, 5, 7] = value  # of another class: the whole output is doubtful
-    out = engine._predictions([*cells, surface], (128, 128))
+    out = predictions(bundle, Path('x.onnx'), [*cells, surface], (128, 128))
     assert np.isfinite(out.surface).all()
     for index, model in enumerate(objects):
         assert len(surface_cloud(out, index, model, crop, box).points) == 0

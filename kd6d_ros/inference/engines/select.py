@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Callable, List, Optional
 
-from kd6d_ros.errors import ConfigError
+from kd6d_ros.errors import ConfigError, EngineError
+from kd6d_ros.inference.engines.cache_folder import private_folder
+from kd6d_ros.inference.engines.engine_cache import EngineCache
+from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT
+from kd6d_ros.inference.engines.tensorrt_build import CPU_ONLY, BuildOptions, EngineSource
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.inference.engines.tensorrt_seam import Backend, Notify
 
-ENGINES = ('auto', 'onnxruntime')
-"""Names that ``make_engine`` takes; 'auto' chooses the fastest that this machine can run."""
+ONNXRUNTIME = {'onnxruntime': CPU, 'onnxruntime-cuda': CUDA, 'onnxruntime-tensorrt': TENSORRT}
+NATIVE = {'tensorrt': None, 'tensorrt-weak': False}
+"""Engine -> strongly typed, None for what the installed TensorRT does best."""
+
+ENGINES = ('auto', *ONNXRUNTIME, *NATIVE)
+"""Names that ``make_engine`` takes; 'auto' chooses the fastest that is ready on this machine."""
 
 
-def make_engine(bundle: Bundle, engine: str = 'auto', precision: str = 'fp32', threads: Optional[int] = None) -> Engine:
+def make_engine(
+    bundle: Bundle,
+    engine: str = 'auto',
+    precision: str = 'fp32',
+    threads: Optional[int] = None,
+    notify: Optional[Notify] = None,
+) -> Engine:
     """The engine that runs `bundle` here.
+
+    'auto' never starts a build of several minutes: it takes TensorRT where ``kd6d engine`` has built the engines
+    already, then ONNX Runtime on CUDA, then on the CPU. The description says which and why not the better ones.
 
     Args:
         engine: one of ENGINES.
         precision: one of the bundle's precisions.
         threads: CPU threads of the network; None lets the engine choose.
+        notify: takes lines about a build under way; None: warnings of the module ``logging``.
 
     Raises:
         ConfigError: unknown engine or a number of threads that makes no sense.
@@ -31,7 +52,85 @@ def make_engine(bundle: Bundle, engine: str = 'auto', precision: str = 'fp32', t
         raise ConfigError(f'engine {engine!r}: expected one of {", ".join(ENGINES)}')
     if threads is not None and not 1 <= threads <= 256:
         raise ConfigError(f'threads: expected 1 .. 256, got {threads}')
-    path = bundle.engine_path(precision)
+    bundle.engine_path(precision)
+    say = logging.getLogger(__name__).warning if notify is None else notify
+    if engine in NATIVE:
+        return _native(bundle, precision, NATIVE[engine], say)
+    if engine != 'auto':
+        return _onnxruntime(bundle, precision, threads, ONNXRUNTIME[engine])
+    return _best(bundle, precision, threads, say)
+
+
+def new_backend() -> Backend:
+    """TensorRT on this machine. The seam that tests replace.
+
+    Raises:
+        EngineError: TensorRT, cuda-python or a GPU is missing.
+    """
+    from kd6d_ros.inference.engines.tensorrt_api import TensorRt
+
+    return TensorRt()
+
+
+def engine_source(
+    bundle: Bundle, precision: str, options: BuildOptions, notify: Notify, cache: Optional[str] = None
+) -> EngineSource:
+    """Where the TensorRT engines of a bundle come from on this machine; `cache`: folder, None for the usual one.
+
+    Raises:
+        BundleError, ConfigError, EngineError: see ``EngineSource`` and ``private_folder``.
+    """
+    bundle.engine_path(precision)
+    return EngineSource(bundle, precision, new_backend(), EngineCache(private_folder(cache)), options, notify)
+
+
+def _best(bundle: Bundle, precision: str, threads: Optional[int], notify: Notify) -> Engine:
+    reasons: List[str] = []
+    found: Optional[Engine] = None
+    ways: List[Callable[[], Engine]] = [
+        lambda: _ready(bundle, precision, notify),
+        lambda: _onnxruntime(bundle, precision, threads, CUDA),
+    ]
+    for way in ways if precision not in CPU_ONLY else ():
+        found = _tried(way, reasons)
+        if found is not None:
+            break
+    else:
+        found = _onnxruntime(bundle, precision, threads, CPU)
+    # Why not TensorRT is what helps; that there is no CUDA provider either is the rule on a CPU.
+    if reasons:
+        found.description += f' (auto: {reasons[0]})'
+    return found
+
+
+def _tried(way: Callable[[], Engine], reasons: List[str]) -> Optional[Engine]:
+    try:
+        return way()
+    except EngineError as error:
+        reasons.append(str(error))
+        return None
+
+
+def _ready(bundle: Bundle, precision: str, notify: Notify) -> Engine:
+    """TensorRT, if nothing has to be built."""
+    if importlib.util.find_spec('tensorrt') is None:
+        raise EngineError('tensorrt is not installed')
+    try:
+        return _native(bundle, precision, None, notify, may_build=False)
+    except EngineError as error:
+        raise EngineError(f'{error}; kd6d engine {bundle.folder} --precision {precision} prepares it') from error
+
+
+def _native(
+    bundle: Bundle, precision: str, strongly_typed: Optional[bool], notify: Notify, may_build: bool = True
+) -> Engine:
+    from kd6d_ros.inference.engines.tensorrt_engine import TensorRtEngine
+
+    source = engine_source(bundle, precision, BuildOptions(strongly_typed), notify)
+    return TensorRtEngine(bundle, precision, source, notify, may_build)
+
+
+def _onnxruntime(bundle: Bundle, precision: str, threads: Optional[int], provider: str) -> Engine:
     from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(bundle, path, precision, threads)
+    return OnnxRuntimeEngine(bundle, bundle.engine_path(precision), precision, threads, provider)
