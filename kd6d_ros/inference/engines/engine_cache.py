@@ -81,17 +81,20 @@ class EngineCache:
             EngineError: the build failed, or its result cannot be written. What was there stays.
         """
         started = time.time()
-        stored, reason = self._acceptable(entry, accept)
-        if stored is not None and not force:
-            return stored, False
+        if not force:
+            stored, _ = self._acceptable(entry, accept)
+            if stored is not None:
+                return stored, False
         waiting = f'{entry.name}: another process builds this engine; waiting for it'
         try:
             with held(self.folder / f'{entry.name}.lock', notify, waiting):
-                stored, reason = self._acceptable(entry, accept)
-                if stored is not None and (not force or self._written(entry) >= started):
-                    return stored, False
-                if reason not in ('', MISSING):
-                    notify(f'{entry.name}: building it again: {reason}')
+                # Somebody else may have built it meanwhile, which is as good even if a new one is asked for.
+                if not force or self._written(entry) >= started:
+                    stored, reason = self._acceptable(entry, accept)
+                    if stored is not None:
+                        return stored, False
+                    if reason != MISSING:
+                        notify(f'{entry.name}: building it again: {reason}')
                 self._remove_remains(entry)
                 built = build()
                 self._write(entry, built)
@@ -112,7 +115,8 @@ class EngineCache:
         return self.folder / f'{entry.name}.json'
 
     def _written(self, entry: Entry) -> float:
-        return self._sidecar(entry).stat().st_mtime
+        path = self._sidecar(entry)
+        return path.stat().st_mtime if path.exists() else 0.0
 
     def _read(self, entry: Entry) -> Stored:
         try:

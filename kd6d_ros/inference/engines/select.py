@@ -61,6 +61,11 @@ def make_engine(
     return _best(bundle, precision, threads, say)
 
 
+def tensorrt_installed() -> bool:
+    """Whether the package is there; it is not imported."""
+    return importlib.util.find_spec('tensorrt') is not None
+
+
 def new_backend() -> Backend:
     """TensorRT on this machine. The seam that tests replace.
 
@@ -113,7 +118,7 @@ def _tried(way: Callable[[], Engine], reasons: List[str]) -> Optional[Engine]:
 
 def _ready(bundle: Bundle, precision: str, notify: Notify) -> Engine:
     """TensorRT, if nothing has to be built."""
-    if importlib.util.find_spec('tensorrt') is None:
+    if not tensorrt_installed():
         raise EngineError('tensorrt is not installed')
     try:
         return _native(bundle, precision, None, notify, may_build=False)

@@ -1,0 +1,206 @@
+"""Networks with a fixed input size for TensorRT: the same answers, and nothing in them that its parser refuses."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd6d_ros.inference.bundle import load_bundle
+from kd6d_ros.inference.locate import find_bundle
+from kd6d_ros.inference.onnx_edit import CODES, cast_node, message, read_graph, read_node, tensor
+from kd6d_ros.inference.onnx_file import fields, tensor_in_another_file
+from kd6d_ros.inference.onnx_static import evaluate_with_onnxruntime, static_network
+
+onnxruntime = pytest.importorskip('onnxruntime')
+
+SHAPE_ARITHMETIC = {'Shape', 'Range', 'ConstantOfShape', 'Constant', 'Slice', 'Where', 'Equal', 'Identity'}
+
+
+def shapes(height, width, classes):
+    return {'image': (1, height, width, 3), 'classes': (1, classes)}
+
+
+def run(data, image, classes):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(data, options, providers=['CPUExecutionProvider'])
+    return session, session.run(None, {'image': image, 'classes': classes})
+
+
+@pytest.fixture(params=['demo', 'lmo'])
+def bundle(request):
+    return load_bundle(find_bundle(request.param))
+
+
+@pytest.mark.parametrize('whole', [False, True])
+def test_a_shipped_network_gives_the_same_answers(bundle, whole):
+    data, network, count = bundle.engine_path('fp32').read_bytes(), bundle.network, len(bundle.objects)
+    width, height = network.frame_size if whole else (network.crop_size, network.crop_size)
+    image = np.random.default_rng(1).integers(0, 256, (1, height, width, 3)).astype(np.uint8)
+    classes = np.ones((1, count), bool)
+    static = static_network(data, shapes(height, width, count), evaluate_with_onnxruntime)
+    session, ours = run(static, image, classes)
+    _, theirs = run(data, image, classes)
+    for item, one, other in zip(session.get_outputs(), ours, theirs, strict=True):
+        assert one.dtype == other.dtype
+        assert list(one.shape) == item.shape == list(other.shape)
+    assert ours[1] == pytest.approx(theirs[1], abs=1e-6)
+    assert ours[5] == pytest.approx(theirs[5], abs=1e-4)
+    sure = theirs[1] > 2e-3  # cells of nearly equal score may change places
+    assert sure.any()
+    assert ours[4][sure] == pytest.approx(theirs[4][sure], abs=1e-3)
+
+
+def test_what_tensorrt_refuses_is_gone(bundle):
+    data, network = bundle.engine_path('fp32').read_bytes(), bundle.network
+    size, count = network.crop_size, len(bundle.objects)
+    graph = read_graph(static_network(data, shapes(size, size, count), evaluate_with_onnxruntime))
+    kinds = Counter(node.kind for node in graph.nodes)
+    assert not SHAPE_ARITHMETIC & set(kinds)
+    assert [node.kind for node in graph.nodes if 'image' in node.inputs] == ['Cast']
+    made = {name for node in graph.nodes for name in node.outputs}
+    assert {name for node in graph.nodes for name in node.inputs} - made - {'image', 'classes', ''} == set(
+        graph.initializers
+    ), 'every weight is a constant, and none is left over'
+    kernels = [node.inputs[1] for node in graph.nodes if node.kind == 'Conv']
+    assert kernels
+    assert all(name in graph.initializers for name in kernels)
+    codes = [
+        next(value for number, value in fields(memoryview(graph.initializers[name])) if number == 2) for name in kernels
+    ]
+    assert set(codes) == {CODES['float32']}
+
+
+def test_onnx_itself_accepts_the_result(bundle):
+    onnx = pytest.importorskip('onnx')
+    from onnx import shape_inference
+
+    data, network = bundle.engine_path('fp32').read_bytes(), bundle.network
+    size = network.crop_size
+    static = static_network(data, shapes(size, size, len(bundle.objects)), evaluate_with_onnxruntime)
+    assert tensor_in_another_file(static) is None
+    model = onnx.load_from_string(static)
+    onnx.checker.check_model(model, full_check=True)
+    inferred = shape_inference.infer_shapes(model, strict_mode=True)
+    known = {item.name for item in inferred.graph.value_info}
+    assert {name for node in model.graph.node for name in node.output} - known <= {o.name for o in model.graph.output}
+
+
+def quantised(zero_point):
+    """image -> Cast -> Q -> DQ -> Conv with DQ weights -> output, and classes unused by it."""
+    onnx = pytest.importorskip('onnx')
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        'scale': np.float32(0.5), 'zero': np.int8(zero_point), 'w_scale': np.full(2, 0.1, np.float32),
+        'w_zero': np.zeros(2, np.int8), 'w': np.arange(6, dtype=np.int8).reshape(2, 3, 1, 1),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node('Transpose', ['image'], ['chw'], perm=[0, 3, 1, 2]),
+        helper.make_node('Cast', ['chw'], ['x'], to=TensorProto.FLOAT),
+        helper.make_node('QuantizeLinear', ['x', 'scale', 'zero'], ['q']),
+        helper.make_node('DequantizeLinear', ['q', 'scale', 'zero'], ['dq']),
+        helper.make_node('DequantizeLinear', ['w', 'w_scale', 'w_zero'], ['wf'], axis=0),
+        helper.make_node('Conv', ['dq', 'wf'], ['y']),
+        helper.make_node('Cast', ['classes'], ['mask'], to=TensorProto.FLOAT),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, 'g',
+        [value('image', TensorProto.UINT8, ['batch', 'h', 'w', 3]), value('classes', TensorProto.BOOL, ['batch', 3])],
+        [value('y', TensorProto.FLOAT, ['batch', 2, 'h', 'w']), value('mask', TensorProto.FLOAT, ['batch', 3])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    assert onnx.checker.check_model(model) is None
+    return model.SerializeToString()
+
+
+def test_quantisation_stays_for_tensorrt_to_read():
+    data = quantised(0)
+    static = static_network(data, shapes(4, 4, 3), evaluate_with_onnxruntime)
+    kinds = Counter(node.kind for node in read_graph(static).nodes)
+    assert kinds == {'Cast': 3, 'Transpose': 1, 'QuantizeLinear': 1, 'DequantizeLinear': 2, 'Conv': 1}
+    image, classes = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3), np.ones((1, 3), bool)
+    assert np.array_equal(run(static, image, classes)[1][0], run(data, image, classes)[1][0])
+
+
+def test_half_precision_stays_half():
+    onnx = pytest.importorskip('onnx')
+    from onnx import TensorProto, helper, numpy_helper
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node('Cast', ['image'], ['x'], to=TensorProto.FLOAT16),
+            helper.make_node('Mul', ['x', 'w'], ['h']),
+            helper.make_node('Cast', ['h'], ['y'], to=TensorProto.FLOAT),
+        ],
+        'g',
+        [value('image', TensorProto.UINT8, ['batch', 'height', 'width', 3])],
+        [value('y', TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.float16([0.5]), 'w')],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    static = static_network(model.SerializeToString(), {'image': (1, 2, 2, 3)}, evaluate_with_onnxruntime)
+    loaded = onnx.load_from_string(static)
+    assert [item.data_type for item in loaded.graph.initializer] == [TensorProto.FLOAT16]
+    assert [node.op_type for node in loaded.graph.node] == ['Cast', 'Mul', 'Cast']
+
+
+def test_other_inputs_are_named(bundle):
+    data = bundle.engine_path('fp32').read_bytes()
+    with pytest.raises(ValueError, match=r"its inputs are \['classes', 'image'\], expected \['image'\]"):
+        static_network(data, {'image': (1, 64, 64, 3)}, evaluate_with_onnxruntime)
+
+
+@pytest.mark.parametrize('data', [b'', b'\x00', b'abc', b'\x3a\xff\xff\xff\xff\x0f', message([(7, b''), (7, b'')])])
+def test_what_is_no_network_is_refused(data):
+    with pytest.raises(ValueError, match='not an ONNX file'):
+        read_graph(data)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_crash_the_reader(data):
+    for read in (read_graph, lambda x: read_graph(message([(7, x)])), read_node):
+        with contextlib.suppress(ValueError):  # UnicodeDecodeError is one
+            read(data)
+
+
+def test_a_cut_network_is_refused(bundle):
+    data = bundle.engine_path('fp32').read_bytes()
+    for keep in (10, 1000, len(data) // 2, len(data) - 1):
+        with pytest.raises(ValueError, match='cut short'):
+            read_graph(data[:keep])
+
+
+@pytest.mark.parametrize('dtype', sorted(CODES))
+def test_constants_survive_the_round_trip(dtype):
+    onnx = pytest.importorskip('onnx')
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    for value in (array, array[0, 1], array[:0], array.T):
+        proto = onnx.TensorProto.FromString(tensor('x', np.asarray(value)))
+        assert proto.name == 'x'
+        back = onnx.numpy_helper.to_array(proto)
+        assert back.dtype == np.asarray(value).dtype
+        assert np.array_equal(back, value)
+        assert back.shape == np.asarray(value).shape
+
+
+def test_nodes_are_as_onnx_writes_them():
+    onnx = pytest.importorskip('onnx')
+    node = onnx.NodeProto.FromString(cast_node('a', 'b', CODES['float16']).data)
+    assert node == onnx.helper.make_node('Cast', ['a'], ['b'], name='b', to=onnx.TensorProto.FLOAT16)
+    clip = onnx.helper.make_node('Clip', ['a', '', 'c'], ['b'])
+    renamed = read_node(clip.SerializeToString()).with_input('a', 'z')
+    assert (renamed.kind, renamed.inputs, renamed.outputs) == ('Clip', ('z', '', 'c'), ('b',))
+    branch = onnx.helper.make_node('If', ['a'], ['b'], then_branch=onnx.GraphProto(), else_branch=onnx.GraphProto())
+    with pytest.raises(ValueError, match='its node If holds a graph of its own'):
+        read_node(branch.SerializeToString())
