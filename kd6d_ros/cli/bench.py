@@ -11,7 +11,7 @@ HEADER = ('bundle', 'recall', 'right', 'targets', 'false', 'p50 ms', 'p95 ms', '
 
 def add_parser(subparsers: Any) -> None:
     """Add ``kd6d bench``."""
-    from kd6d_ros.cli.output import add_json_argument
+    from kd6d_ros.cli.output import ENGINES, add_json_argument
 
     parser = subparsers.add_parser(
         'bench',
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--bundle', required=True, action='append', help='bundle; repeat to compare several')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='reports and results go here')
     parser.add_argument('--models', type=Path, metavar='DIR', help='BOP models for bundles without meshes (mm)')
-    parser.add_argument('--engine', default='auto', help='inference engine (default: auto)')
+    parser.add_argument('--engine', default='auto', help=f'inference engine: {ENGINES} (default: auto)')
     parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: fp32)")
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
     add_json_argument(parser)

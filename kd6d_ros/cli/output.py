@@ -12,6 +12,9 @@ from typing import Any, Mapping, Optional, Sequence
 
 from kd6d_ros.errors import ConfigError
 
+ENGINES = 'auto, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt or tensorrt-weak'
+"""For help texts, which must not import NumPy; a test holds it to ``inference.engines.select.ENGINES``."""
+
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--json [FILE]``; ``arguments.json`` is None (absent), '-' (standard output) or a file name."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from kd6d_ros.errors import ConfigError
+from kd6d_ros.inference.engines.select import ENGINES
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros.cv_bridge_probe import DECODERS
 
@@ -45,7 +46,7 @@ NODE_PARAMETERS = (
         '',
         'Folder with meshes for the markers: obj_000001.ply ... in millimetres (BOP). Empty: those of the bundle.',
     ),
-    ParameterSpec('engine', AUTO, 'Inference engine; auto takes the fastest that works here.'),
+    ParameterSpec('engine', AUTO, 'Inference engine; auto takes the fastest that is ready here.', choices=ENGINES),
     ParameterSpec('precision', 'fp32', 'Precision of the engine, one that the bundle holds.'),
     ParameterSpec('threads', 0, 'CPU threads of the engine; 0 leaves the choice to it.', 0, 256),
     ParameterSpec('image_transport', 'raw', 'Which image topic to read.', choices=('raw', 'compressed')),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'kd6d_ros'
 
 WORKSHOP_PACKAGES = (
-    'torch', 'lightning', 'pytorch_lightning', 'tensorboard', 'torchvision', 'timm', 'safetensors', 'tensorrt',
+    'torch', 'lightning', 'pytorch_lightning', 'tensorboard', 'torchvision', 'timm', 'safetensors', 'tensorrt', 'cuda',
     'onnx', 'onnxscript', 'trimesh', 'moderngl', 'glcontext', 'fast_simplification', 'scipy', 'PIL',
 )  # fmt: skip
 ROS_PACKAGES = ('rclpy', 'sensor_msgs', 'geometry_msgs', 'vision_msgs', 'tf2_msgs', 'tf2_ros', 'cv_bridge')

@@ -11,6 +11,7 @@ import pytest
 from fake_tensorrt import ORIN, FakeTensorRt
 
 from kd6d_ros.cli import main as cli
+from kd6d_ros.cli import output as cli_output
 from kd6d_ros.errors import BundleError, EngineError
 from kd6d_ros.inference.bundle import load_bundle
 from kd6d_ros.inference.engines import onnxruntime_engine, select
@@ -122,7 +123,8 @@ def test_one_thread_at_a_time_and_each_new_one_attaches(bundle, backend):
 def test_auto_takes_prepared_engines_and_never_builds(bundle, backend):
     engine = make_engine(bundle, 'auto', 'fp16', threads=1)
     assert engine.name == 'onnxruntime'
-    assert 'CPU, 1 threads, fp16 (auto: no engine demo-' in engine.description
+    assert 'CPU, 1 threads, fp16' in engine.description
+    assert '(auto: no engine demo-' in engine.description
     assert f'it is not there yet; kd6d engine {bundle.folder} --precision fp16 prepares it)' in engine.description
     assert backend.builds == []
     assert cli.main(['engine', str(bundle.folder)]) == 0
@@ -140,7 +142,7 @@ def test_auto_says_why_it_is_not_tensorrt(bundle, monkeypatch):
 
     monkeypatch.setattr(select, 'tensorrt_installed', lambda: True)
     monkeypatch.setattr(select, 'new_backend', no_gpu)
-    assert '(auto: no CUDA device: driver not found; ' in make_engine(bundle).description
+    assert make_engine(bundle).description.endswith('(auto: no CUDA device: driver not found)')
     with pytest.raises(EngineError, match='no CUDA device: driver not found'):
         make_engine(bundle, 'tensorrt')
 
@@ -160,6 +162,14 @@ def test_a_missing_provider_is_one_line(bundle, engine):
         pytest.skip('this ONNX Runtime has GPU providers')
     with pytest.raises(EngineError, match=r'this ONNX Runtime has no \w+ \(it has .*CPU.*\): install onnxruntime-gpu'):
         make_engine(bundle, engine)
+
+
+@pytest.mark.parametrize(('machine', 'precision'), [('x86_64', 'fp32'), ('aarch64', 'fp16')])
+def test_half_precision_on_an_x86_cpu_is_computed_in_float32(bundle, monkeypatch, machine, precision):
+    monkeypatch.setattr(onnxruntime_engine.platform, 'machine', lambda: machine)
+    engine = make_engine(bundle, 'onnxruntime', 'fp16')
+    assert engine.precision == precision
+    assert engine.description.endswith('fp16 file computed in fp32' if precision == 'fp32' else ', fp16')
 
 
 def fake_runtime(version='1.19.2', have=(TENSORRT, CUDA, CPU)):
@@ -232,6 +242,7 @@ def test_the_names_of_engines():
     assert ENGINES == (
         'auto', 'onnxruntime', 'onnxruntime-cuda', 'onnxruntime-tensorrt', 'tensorrt', 'tensorrt-weak',
     )  # fmt: skip
+    assert cli_output.ENGINES.replace(' or ', ', ').split(', ') == list(ENGINES)
 
 
 def layer(kind, text, field='Format/Datatype'):

@@ -51,6 +51,10 @@ Accept = Callable[[Stored], Optional[str]]
 """Why a stored engine will not do although its key fits, or None."""
 
 
+class NotBuiltError(EngineError):
+    """The cache alone does not have the engine."""
+
+
 class UnusableError(Exception):
     """Why an entry cannot be used; becomes one line."""
 
@@ -65,11 +69,11 @@ class EngineCache:
         """The engine of an entry.
 
         Raises:
-            EngineError: it would have to be built; says why.
+            NotBuiltError: it would have to be built; says why.
         """
         stored, reason = self._acceptable(entry, accept)
         if stored is None:
-            raise EngineError(f'no engine {entry.name} in {self.folder}: {reason}')
+            raise NotBuiltError(f'no engine {entry.name} in {self.folder}: {reason}')
         return stored
 
     def get_or_build(

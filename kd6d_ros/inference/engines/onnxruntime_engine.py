@@ -7,6 +7,7 @@ the batch-1 session: on few cores that costs as little as a batch and keeps one 
 
 from __future__ import annotations
 
+import platform
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
@@ -67,14 +68,17 @@ class OnnxRuntimeEngine:
         self._outputs = outputs_of(bundle.network)
         self._providers = provider_list(runtime, provider, precision)
         self._sessions: Dict[Tuple[int, int], Any] = {}
-        self.precision = precision
+        # ONNX Runtime has float16 convolutions for some ARM cores only; elsewhere it casts them to float32.
+        widened = provider == CPU and precision == 'fp16' and platform.machine() in ('x86_64', 'AMD64')
+        self.precision = 'fp32' if widened else precision
         crop = bundle.network.crop_size
         session = self._session(crop, crop)
         inputs = [item.name for item in session.get_inputs()]
         check_interface(path, inputs, [item.name for item in session.get_outputs()], self._outputs)
         used = 'all' if threads is None else str(threads)
         device = f'{DEVICES[provider]}, {used} threads' if provider == CPU else DEVICES[provider]
-        self.description = f'onnxruntime {runtime.__version__}, {device}, {precision}'
+        told = f'{precision} file computed in {self.precision}' if widened else precision
+        self.description = f'onnxruntime {runtime.__version__}, {device}, {told}'
 
     def run(self, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
         """See ``Engine.run``."""

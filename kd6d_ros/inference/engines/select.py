@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, List, Optional
 
 from kd6d_ros.errors import ConfigError, EngineError
 from kd6d_ros.inference.engines.cache_folder import private_folder
-from kd6d_ros.inference.engines.engine_cache import EngineCache
+from kd6d_ros.inference.engines.engine_cache import EngineCache, NotBuiltError
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT
 from kd6d_ros.inference.engines.tensorrt_build import CPU_ONLY, BuildOptions, EngineSource
 
@@ -122,7 +122,7 @@ def _ready(bundle: Bundle, precision: str, notify: Notify) -> Engine:
         raise EngineError('tensorrt is not installed')
     try:
         return _native(bundle, precision, None, notify, may_build=False)
-    except EngineError as error:
+    except NotBuiltError as error:
         raise EngineError(f'{error}; kd6d engine {bundle.folder} --precision {precision} prepares it') from error
 
 
