@@ -3,6 +3,7 @@
 #   make test    all tests, also on Python 3.10 and 3.12 where they exist
 #   make lint    ruff, mypy, import walls
 #   make bench   speed figures of this machine
+#   make test-tensorrt   our TensorRT calls against the real packages (900 MB; no GPU needed)
 #   make clean   remove what these targets made
 # PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS="-k word" narrows the tests.
 .DELETE_ON_ERROR:
@@ -44,7 +45,7 @@ HEADERS := import sysconfig; print(sysconfig.get_path("include") + "/Python.h")
 MESA := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="egl")
 
-.PHONY: demo test test-main test-python310 test-python312 lint bench clean
+.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -69,7 +70,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python test/bench/distillation_bench.py
 
 clean:
-	rm -rf .venv .venv310 .venv312 build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv310 .venv312 .venv-tensorrt build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find kd6d_ros launch test -name __pycache__ -prune -exec rm -rf {} +
 
 # --- set-up -------------------------------------------------------------------------------------------------
@@ -123,4 +124,38 @@ endif
 	$(PYTHON312) -m venv .venv312
 	.venv312/bin/python $(PIP) -e '.[test]' -r test/interfaces/requirements.txt
 	.venv312/bin/python test/interfaces/build.py
+	@touch $@
+
+# --- names and calls of TensorRT, in the packages themselves ------------------------------------------------------
+# 8.6.0 installs whole. Of 10 and 11 pip has the Python bindings; their libraries are replaced by an empty one.
+
+BINDINGS := 10.3.0 10.13.3.9 10.16.1.11 11.4.0.106
+TENSORRT_TEST := -m pytest -q -p no:cacheprovider test/inference/test_tensorrt_names.py $(PYTEST_ARGS)
+
+test-tensorrt:
+ifeq ($(PYTHON310),)
+	@echo "kd6d_ros: test-tensorrt needs python3.10: TensorRT 8.6.0 has wheels for no other" >&2; exit 1
+else
+	@$(MAKE) .venv-tensorrt/.made
+	.venv-tensorrt/bin/python $(TENSORRT_TEST)
+	@for version in $(BINDINGS); do \
+	  folder=$$PWD/.venv-tensorrt/bindings/$$version; \
+	  LD_LIBRARY_PATH=$$folder PYTHONPATH=$$folder .venv-tensorrt/cuda13/bin/python $(TENSORRT_TEST) || exit 1; \
+	done
+endif
+
+.venv-tensorrt/.made: Makefile test/inference/empty_tensorrt.c
+	$(PYTHON310) -m venv .venv-tensorrt
+	.venv-tensorrt/bin/python $(PIP) 'numpy<2' tensorrt==8.6.0 nvidia-cudnn-cu12==8.9.7.29 cuda-python==12.6.0 -e '.[test]'
+	$(PYTHON310) -m venv .venv-tensorrt/cuda13
+	.venv-tensorrt/cuda13/bin/python $(PIP) 'numpy<2' cuda-bindings==13.0.3 -e '.[test]'
+	@for version in $(BINDINGS); do \
+	  folder=.venv-tensorrt/bindings/$$version; rm -rf $$folder; mkdir -p $$folder; \
+	  .venv-tensorrt/bin/python $(PIP) --no-deps --target $$folder tensorrt-cu12-bindings==$$version || exit 1; \
+	  for library in nvinfer nvinfer_plugin nvonnxparser; do \
+	    name=lib$$library.so.$${version%%.*}; \
+	    cc -shared -fPIC -Wl,-soname,$$name -o $$folder/$$name test/inference/empty_tensorrt.c || exit 1; \
+	  done; \
+	  ln -sfn tensorrt_bindings $$folder/tensorrt; \
+	done
 	@touch $@
