@@ -91,8 +91,13 @@ def read_node(data: bytes) -> Node:
 def cast_node(source: str, target: str, type_code: int) -> Node:
     """Cast of `source` to an ONNX data type."""
     attribute = message([(1, b'to'), (3, type_code), (20, 2)])  # name, i, type INT
-    parts = [(1, source.encode()), (2, target.encode()), (3, target.encode()), (4, b'Cast'), (5, attribute)]
-    return read_node(message(parts))
+    return plain_node('Cast', [source], target, [(5, attribute)])
+
+
+def plain_node(kind: str, inputs: Sequence[str], output: str, more: Sequence[Tuple[int, Content]] = ()) -> Node:
+    """A node with one output, which also names it; `more`: further fields."""
+    parts: List[Tuple[int, Content]] = [(1, name.encode()) for name in inputs]
+    return read_node(message([*parts, (2, output.encode()), (3, output.encode()), (4, kind.encode()), *more]))
 
 
 def tensor(name: str, array: AnyArray) -> bytes:
@@ -108,6 +113,11 @@ def tensor(name: str, array: AnyArray) -> bytes:
     return message(
         [*dims, (2, CODES[array.dtype.name]), (8, name.encode()), (9, np.ascontiguousarray(array).tobytes())]
     )
+
+
+def tensor_type(data: bytes) -> int:
+    """TensorProto.DataType of a tensor; 0 where it does not say."""
+    return next((content for number, content in _parts(data) if number == 2 and isinstance(content, int)), 0)
 
 
 def value_info(name: str, type_code: Optional[int] = None, shape: Optional[Sequence[int]] = None) -> bytes:

@@ -1,15 +1,17 @@
 """A network of a bundle with one fixed input size, in the form that TensorRT's ONNX parser takes.
 
-Three things stand in the way of the file as it is:
+Four things stand in the way of the file as it is:
 
 - TensorRT takes uint8 for network inputs and outputs only. 'TensorRT does not support UINT8 types for intermediate
   tensors' (onnx-tensorrt, ModelImporter.cpp, 8.6 to 10.1) is what a transposed uint8 image gets, so the image is
   cast first.
+- Clip of whole numbers (the index of a cell), which TensorRT has for floating point only (docs/operators.md of
+  onnx-tensorrt, 8.6 and 10.1): Max and Min take its place.
 - Weights are stored as float16 and cast to float32. The parser would make layers of that and hand the convolution
   a kernel that is no constant any more.
 - Shape arithmetic for symbolic sizes: about 200 small nodes, in operators that TensorRT limits here and there.
 
-The second and third are constants once the input size is fixed. ONNX Runtime works them out in one run; what does
+The last two are constants once the input size is fixed. ONNX Runtime works them out in one run; what does
 not depend on pixels is replaced by its value. Q and DQ nodes stay, since TensorRT reads precisions off them.
 """
 
@@ -19,7 +21,17 @@ from typing import TYPE_CHECKING, Callable, List, Mapping, Sequence, Set
 
 import numpy as np
 
-from kd6d_ros.inference.onnx_edit import CODES, TYPES, Graph, cast_node, read_graph, tensor
+from kd6d_ros.inference.onnx_edit import (
+    CODES,
+    TYPES,
+    Graph,
+    Node,
+    cast_node,
+    plain_node,
+    read_graph,
+    tensor,
+    tensor_type,
+)
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray
@@ -29,6 +41,7 @@ FORM = 1
 
 KEPT = ('QuantizeLinear', 'DequantizeLinear')
 SHAPE_ONLY = ('Shape', 'Size')
+INTEGERS = ('int32', 'int64')
 
 Evaluate = Callable[[bytes, Sequence[str], Mapping[str, 'AnyArray']], List['AnyArray']]
 """(ONNX file, names of outputs, inputs by name) -> the outputs."""
@@ -54,6 +67,7 @@ def static_network(data: bytes, shapes: Mapping[str, Sequence[int]], evaluate: E
     graph.shapes = shapes
     _cast_first(graph)
     _fold(graph, evaluate)
+    graph.nodes = [part for node in graph.nodes for part in _without_integer_clip(graph, node)]
     return graph.encode()
 
 
@@ -88,6 +102,20 @@ def _cast_first(graph: Graph) -> None:
         target = f'{name}_as_float32'
         graph.nodes = [node.with_input(name, target) if node in readers else node for node in graph.nodes]
         graph.nodes.insert(0, cast_node(name, target, CODES['float32']))
+
+
+def _without_integer_clip(graph: Graph, node: Node) -> List[Node]:
+    """The node, or Max and Min for a Clip whose limits are whole numbers."""
+    limits = [(kind, name) for kind, name in zip(('Max', 'Min'), node.inputs[1:], strict=False) if name]
+    known = [tensor_type(graph.initializers[name]) for _, name in limits if name in graph.initializers]
+    if node.kind != 'Clip' or not known or TYPES.get(known[0]) not in INTEGERS:
+        return [node]
+    names = [
+        node.inputs[0],
+        *(f'{node.outputs[0]}_limit_{number}' for number in range(1, len(limits))),
+        node.outputs[0],
+    ]
+    return [plain_node(kind, [names[number], limit], names[number + 1]) for number, (kind, limit) in enumerate(limits)]
 
 
 def _fold(graph: Graph, evaluate: Evaluate) -> None:

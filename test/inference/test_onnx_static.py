@@ -91,6 +91,57 @@ def test_onnx_itself_accepts_the_result(bundle):
     assert {name for node in model.graph.node for name in node.output} - known <= {o.name for o in model.graph.output}
 
 
+TAKEN = {
+    'FLOAT': {'Add', 'Cast', 'Clip', 'Concat', 'Conv', 'Div', 'Flatten', 'Gather', 'GatherElements',
+              'GlobalAveragePool', 'HardSigmoid', 'HardSwish', 'InstanceNormalization', 'Max', 'MaxPool', 'Min', 'Mul', 'Pad', 'Relu',
+              'Reshape', 'Resize', 'Sigmoid', 'Slice', 'Split', 'Squeeze', 'Sub', 'TopK', 'Transpose', 'Unsqueeze'},
+    'INT64': {'Add', 'Cast', 'Concat', 'Div', 'Expand', 'Flatten', 'Gather', 'Max', 'Min', 'Mod', 'Mul', 'Reshape',
+              'Sub', 'Unsqueeze'},
+    'BOOL': {'Cast', 'Concat', 'Expand', 'Reshape', 'Transpose', 'Unsqueeze'},
+    'UINT8': {'Cast'},
+}  # fmt: skip
+"""Type of the first input -> operators that both the 8.6 and the 10.1 parser take for it, INT64 as INT32 in 8.6
+(docs/operators.md of onnx-tensorrt, branches 8.6-GA and 10.1-GA)."""
+
+
+def test_every_operator_is_one_that_tensorrts_parser_takes_for_its_type(bundle):
+    onnx = pytest.importorskip('onnx')
+
+    network = bundle.network
+    given = shapes(network.crop_size, network.crop_size, len(bundle.objects))
+    static = static_network(bundle.engine_path('fp32').read_bytes(), given, evaluate_with_onnxruntime)
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(static), strict_mode=True).graph
+    types = {item.name: item.type.tensor_type.elem_type for item in (*graph.value_info, *graph.input, *graph.output)}
+    types.update({item.name: item.data_type for item in graph.initializer})
+    name = onnx.TensorProto.DataType.Name
+    used = {(name(types[node.input[0]]), node.op_type) for node in graph.node}
+    assert {(kind, operator) for kind, operator in used if operator not in TAKEN.get(kind, ())} == set()
+
+
+@pytest.mark.parametrize('limits', [(2, 5), (None, 5), (2, None)])
+@pytest.mark.parametrize('dtype', ['int64', 'float32'])
+def test_clip_of_whole_numbers_becomes_max_and_min(limits, dtype):
+    onnx = pytest.importorskip('onnx')
+    from onnx import helper, numpy_helper
+
+    names = [name if limit is not None else '' for name, limit in zip(('low', 'high'), limits, strict=True)]
+    given = {name: np.asarray(limit, dtype) for name, limit in zip(names, limits, strict=True) if name}
+    value, code = helper.make_tensor_value_info, CODES[dtype]
+    graph = helper.make_graph(
+        [helper.make_node('Clip', ['x', *names], ['y'])], 'g', [value('x', code, ['n'])], [value('y', code, ['n'])],
+        [numpy_helper.from_array(array, name) for name, array in given.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])
+    model.ir_version = 8
+    static = static_network(model.SerializeToString(), {'x': (8,)}, evaluate_with_onnxruntime)
+    kinds = [node.kind for node in read_graph(static).nodes]
+    wanted = [kind for kind, limit in zip(('Max', 'Min'), limits, strict=True) if limit is not None]
+    assert kinds == (wanted if dtype == 'int64' else ['Clip'])
+    x = np.arange(8).astype(dtype)
+    onnx.checker.check_model(onnx.load_from_string(static), full_check=True)
+    assert np.array_equal(evaluate_with_onnxruntime(static, ['y'], {'x': x})[0], np.clip(x, *limits))
+
+
 def quantised(zero_point):
     """image -> Cast -> Q -> DQ -> Conv with DQ weights -> output, and classes unused by it."""
     onnx = pytest.importorskip('onnx')

@@ -82,7 +82,7 @@ def test_an_engine_that_does_not_run_in_the_asked_precision_says_so(bundle, monk
     said = []
     engine = make_engine(bundle, 'tensorrt', 'fp16', notify=said.append)
     assert engine.precision == 'fp32'
-    assert said[-1].endswith('model_fp16.onnx: no layer of the engine runs in fp16: 2 layers in fp32')
+    assert said[-1].endswith('model_fp16.onnx: no layer runs in fp16 in the engine for 640x480: 2 layers in fp32')
 
 
 def test_wrong_inputs_and_other_sizes_are_refused(bundle):

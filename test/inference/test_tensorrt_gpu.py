@@ -1,4 +1,4 @@
-"""TensorRT on a real GPU: engines of the shipped bundle, against ONNX Runtime on the CPU. Unverified until run on one."""
+"""TensorRT on a real GPU: engines of the shipped bundle, against ONNX Runtime on the CPU. Not run on one yet."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class TensorRtEngine:
     """Runs the engines of one bundle; both input sizes are loaded, and built if need be, when it is made.
 
-    `precision` is that of most layers, read from the engine; `precision_asked` that of the file.
+    `precision` is that of most layers in the engine for crops, as the engine says; `precision_asked` that of the file.
     """
 
     name = 'tensorrt'
@@ -41,13 +41,18 @@ class TensorRtEngine:
         self._lock, self._thread = threading.Lock(), threading.get_ident()
         self._programs: Dict[Tuple[int, int], Program] = {}
         layers: Dict[str, int] = {}
+        crop = bundle.network.crop_size
         for size in input_sizes(bundle.network):
             program, facts = source.program(size, may_build=may_build)
             self._programs[size] = program
             lacking = set(self._outputs) - set(program.outputs)
             if lacking:
                 raise EngineError(f'{self._path}: the engine lacks the outputs {", ".join(sorted(lacking))}')
-            layers = dict(facts.get('layers') or {})
+            told = dict(facts.get('layers') or {})
+            layers = told if size == (crop, crop) else layers
+            if told and precision not in told:
+                what = f'the engine for {size[1]}x{size[0]}: {in_words(told)}'
+                notify(f'{self._path}: no layer runs in {precision} in {what}')
         self.precision_asked = precision
         self.precision = max(layers, key=lambda key: layers[key]) if layers else precision
         platform, typing = source.platform, 'strongly' if source.strongly_typed else 'weakly'
@@ -55,8 +60,6 @@ class TensorRtEngine:
             f'TensorRT {platform.tensorrt}, {platform.gpu} (compute capability {platform.compute_capability}), '
             f'{precision} file, {typing} typed, {in_words(layers)}'
         )
-        if layers and precision not in layers:
-            notify(f'{self._path}: no layer of the engine runs in {precision}: {in_words(layers)}')
 
     def run(self, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
         """See ``Engine.run``. Only sizes that the bundle declares are possible.
