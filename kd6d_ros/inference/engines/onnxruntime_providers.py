@@ -35,7 +35,7 @@ def provider_list(runtime: Any, provider: str, precision: str) -> List[Provider]
     options = {
         'trt_engine_cache_enable': '1',
         # Engines are code: ONNX Runtime reads whatever lies here, so nobody else may write to it.
-        'trt_engine_cache_path': str(private_folder() / 'onnxruntime'),
+        'trt_engine_cache_path': str(private_folder(private_folder() / 'onnxruntime')),
         'trt_fp16_enable': '1' if precision == 'fp16' else '0',
         'trt_int8_enable': '1' if precision == 'int8' else '0',
     }

@@ -148,16 +148,25 @@ class TensorRtProgram:
         self._buffers: Dict[str, Buffer] = {}
         self._stream = cuda.stream()
         self._free = weakref.finalize(self, _free, cuda, self._buffers, self._stream)
+        try:
+            self._inputs, self.outputs = self._bind()
+        except EngineError:
+            self._free()
+            raise
+
+    def _bind(self) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+        """Memory for every input and output; their names."""
+        trt, engine, context = self._trt, self._engine, self._context
         inputs: List[str] = []
         outputs: List[str] = []
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(name)
-            self._buffers[name] = cuda.allocate(*_shape_and_type(engine, name))
+            self._buffers[name] = self._cuda.allocate(*_shape_and_type(engine, name))
             if not context.set_tensor_address(name, self._buffers[name].device):
                 raise EngineError(f'TensorRT does not take the memory for {name}')
-        self._inputs, self.outputs = tuple(inputs), tuple(outputs)
+        return tuple(inputs), tuple(outputs)
 
     def attach(self) -> None:
         """See ``Program.attach``."""
