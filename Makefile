@@ -130,6 +130,7 @@ endif
 # 8.6.0 installs whole. Of 10 and 11 pip has the Python bindings; their libraries are replaced by an empty one.
 
 BINDINGS := 10.3.0 10.13.3.9 10.16.1.11 11.4.0.106
+NAMES_NEED := 'numpy<2' 'opencv-python-headless<4.11' PyYAML pytest pytest-timeout hypothesis
 TENSORRT_TEST := -m pytest -q -p no:cacheprovider test/inference/test_tensorrt_names.py $(PYTEST_ARGS)
 
 test-tensorrt:
@@ -146,9 +147,9 @@ endif
 
 .venv-tensorrt/.made: Makefile test/inference/empty_tensorrt.c
 	$(PYTHON310) -m venv .venv-tensorrt
-	.venv-tensorrt/bin/python $(PIP) 'numpy<2' tensorrt==8.6.0 nvidia-cudnn-cu12==8.9.7.29 cuda-python==12.6.0 -e '.[test]'
+	.venv-tensorrt/bin/python $(PIP) tensorrt==8.6.0 nvidia-cudnn-cu12==8.9.7.29 cuda-python==12.6.0 $(NAMES_NEED)
 	$(PYTHON310) -m venv .venv-tensorrt/cuda13
-	.venv-tensorrt/cuda13/bin/python $(PIP) 'numpy<2' cuda-bindings==13.0.3 -e '.[test]'
+	.venv-tensorrt/cuda13/bin/python $(PIP) cuda-bindings==13.0.3 $(NAMES_NEED)
 	@for version in $(BINDINGS); do \
 	  folder=.venv-tensorrt/bindings/$$version; rm -rf $$folder; mkdir -p $$folder; \
 	  .venv-tensorrt/bin/python $(PIP) --no-deps --target $$folder tensorrt-cu12-bindings==$$version || exit 1; \
