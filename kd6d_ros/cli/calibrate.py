@@ -33,8 +33,12 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('bundle', help='bundle folder or name; with --dataset its manifest is changed')
-    parser.add_argument('--dataset', type=Path, metavar='BOP_DIR', help='data set to fit to (default: fit nothing)')
-    parser.add_argument('--test', type=Path, metavar='BOP_DIR', help='another data set, to measure the covariance on')
+    parser.add_argument(
+        '--dataset', type=Path, nargs='+', default=[], metavar='BOP_DIR', help='data to fit to (default: fit nothing)'
+    )
+    parser.add_argument(
+        '--test', type=Path, nargs='+', default=[], metavar='BOP_DIR', help='other data, to measure the covariance on'
+    )
     parser.add_argument('--split', default='train', help='split of both (default: train, what kd6d synth writes)')
     parser.add_argument(
         '--detections', metavar='NAME',
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(folder)
     _check(args, bundle)
     record: dict[str, Any] = {'bundle': bundle.name}
-    if args.dataset is not None:
+    if args.dataset:
         from kd6d_ros.deployment.calibration import evaluate, fit
 
         samples = _collect(args, bundle, args.dataset)
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         facts = {'poses': len(samples), 'wrong': round(record['fitted']['wrong'], 4)}
         bundle = set_covariance(folder, {**model.record(), 'calibrated_on': facts})
         _say(args, f'fitted to {len(samples)} published poses; {folder} has a covariance now')
-    if args.test is not None:
+    if args.test:
         if bundle.covariance is None:
             raise ConfigError(f'{folder}: the bundle has no covariance; fit one with --dataset')
         record['test'] = _measured(args, bundle)
@@ -76,23 +80,27 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, bundle: Bundle) -> None:
     from kd6d_ros.errors import ConfigError
 
-    if args.dataset is None and args.test is None:
+    if not args.dataset and not args.test:
         raise ConfigError('nothing to do: give --dataset to fit a covariance, --test to measure it, or both')
-    if args.dataset is not None and args.test is not None and args.dataset.resolve() == args.test.resolve():
-        raise ConfigError(f'--test {args.test}: is what the covariance is fitted to; render another set')
+    for folder in args.test:
+        if folder.resolve() in {item.resolve() for item in args.dataset}:
+            raise ConfigError(f'--test {folder}: is what the covariance is fitted to; render another set')
     if args.limit is not None and args.limit < 1:
         raise ConfigError('--limit must be at least 1')
     bundle.engine_path(args.precision)
 
 
-def _collect(args: argparse.Namespace, bundle: Bundle, dataset: Path) -> list[PoseSample]:
+def _collect(args: argparse.Namespace, bundle: Bundle, datasets: list[Path]) -> list[PoseSample]:
     from kd6d_ros.cli.estimate import progress_line
     from kd6d_ros.data.pose_samples import collect_samples
     from kd6d_ros.inference.engines.select import make_engine
 
     engine = make_engine(bundle, 'auto', args.precision, args.threads)
-    boxes = dataset / args.detections if args.detections else None
-    return collect_samples(bundle, engine, dataset, args.split, boxes, limit=args.limit, progress=progress_line)
+    out = []
+    for dataset in datasets:
+        boxes = dataset / args.detections if args.detections else None
+        out += collect_samples(bundle, engine, dataset, args.split, boxes, limit=args.limit, progress=progress_line)
+    return out
 
 
 def _measured(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
