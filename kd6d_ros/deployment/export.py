@@ -178,7 +178,12 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _method(settings: DistillationSettings) -> str:
-    terms = {'ADLP': settings.adlp.weight, 'naive': settings.naive.weight, 'features': settings.feature.weight}
+    terms = {
+        'ADLP': settings.adlp.weight,
+        'naive': settings.naive.weight,
+        'features': settings.feature.weight,
+        'surface points': settings.surface.weight,
+    }
     used = [name for name, weight in terms.items() if weight > 0]
     return f'student distilled with {" and ".join(used)}' if used else 'plain student'
 

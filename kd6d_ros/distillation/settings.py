@@ -56,6 +56,15 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True)
+class SurfaceSettings:
+    """The surface branch, cell by cell: weight of the points' error [diameters] against the teacher's points where it
+    sees the object; mask: factor of the cross-entropy against its mask."""
+
+    weight: float = 0.0
+    mask: float = 0.5
+
+
+@dataclass(frozen=True)
 class DistillationSettings:
     """teacher: checkpoint of `kd6d train`. threshold, cells, sharpness: which cells of the teacher make its cloud:
     those above the threshold, the best of each level up to its share of `cells`. within_mask: only cells on the
@@ -69,11 +78,12 @@ class DistillationSettings:
     adlp: AdlpSettings = field(default_factory=AdlpSettings)
     naive: NaiveSettings = field(default_factory=NaiveSettings)
     feature: FeatureSettings = field(default_factory=FeatureSettings)
+    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
 
     @property
     def used(self) -> bool:
         """Whether any term has a weight."""
-        return max(self.adlp.weight, self.naive.weight, self.feature.weight) > 0
+        return max(self.adlp.weight, self.naive.weight, self.feature.weight, self.surface.weight) > 0
 
     def check(self, where: str) -> None:
         """Raises ConfigError naming the value that cannot be meant."""
@@ -92,6 +102,7 @@ class DistillationSettings:
             'adlp.converge': self.adlp.converge, 'naive.weight': self.naive.weight, 'naive.mass': self.naive.mass,
             'feature.weight': self.feature.weight, 'feature.attended': self.feature.attended,
             'feature.attention': self.feature.attention, 'feature.relation': self.feature.relation,
+            'surface.weight': self.surface.weight, 'surface.mask': self.surface.mask,
         }  # fmt: skip
         positive = {
             'cells': self.cells, 'sharpness': self.sharpness, 'feature.temperature': self.feature.temperature,

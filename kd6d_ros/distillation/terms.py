@@ -67,3 +67,19 @@ def naive(student: KeypointOutput, answer: Answer, batch: Batch, threshold: floa
         student.logits[where].float(), torch.nan_to_num(answer.belief), reduction='none'
     )
     return Term((weight * (gap + mass * scores)).sum(), weight.sum())
+
+
+def surface(mine: Tensor, theirs: Tensor, mask: float) -> Term:
+    """Surface branches (N, C, 4, h, w) cell by cell: L1 distance of the points [diameters] weighted by the teacher's mask
+    probability where it is above a half, plus `mask` times the cross-entropy of the masks; counts the sum of these
+    weights. What is not finite in the teacher's answer counts for nothing."""
+    finite = torch.isfinite(theirs).all(2)
+    theirs = torch.where(finite[:, :, None], theirs.float(), torch.zeros_like(theirs, dtype=torch.float32))
+    belief = torch.sigmoid(theirs[:, :, 3])
+    weight = belief * (belief > 0.5) * finite
+    gap = (mine[:, :, :3].float() - theirs[:, :, :3]).abs().mean(2)
+    scores = F.binary_cross_entropy_with_logits(mine[:, :, 3].float(), belief, reduction='none')
+    # The masks' term is a mean over all cells, so that background counts as in the supervised loss.
+    amount = weight.sum()
+    total = (weight * gap).sum() + mask * (scores * finite).sum() / finite.sum().clamp_min(1) * amount
+    return Term(total, amount)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd6d_ros.distillation.clouds import best_clouds, student_clouds
 from kd6d_ros.distillation.features import FeatureTerm
 from kd6d_ros.distillation.teacher import answer_of, has_cells_of
-from kd6d_ros.distillation.terms import Term, adlp, naive
+from kd6d_ros.distillation.terms import Term, adlp, naive, surface
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
 from kd6d_ros.training.module import KeypointModule, mean_over_processes
@@ -48,6 +48,8 @@ def load_teacher(recipe: Recipe, objects: tuple[ObjectModel, ...]) -> Checkpoint
                 f'{path}: the {name} term compares cell by cell, but the teacher has strides {list(strides[0])}, '
                 f'the student {list(strides[1])}; use distillation.adlp, or network.strides={list(strides[0])}'
             )
+    if settings.surface.weight > 0 and not (teacher.recipe.network.surface and recipe.network.surface):
+        raise ConfigError(f'{path}: the surface term needs network.surface in the teacher and in the student')
     return teacher
 
 
@@ -108,7 +110,8 @@ class DistillationModule(KeypointModule):
     def terms(self, mine: KeypointOutput, batch: Batch) -> dict[str, tuple[float, Term]]:
         """Weight and term by name, of those that are in use; the teacher is asked only for what it has not said."""
         settings, found = self.recipe.distillation, {}
-        theirs = self.ask_teacher(batch) if batch.taught is None or self.feature is not None else None
+        live = batch.taught is None or self.feature is not None or settings.surface.weight > 0
+        theirs = self.ask_teacher(batch) if live else None
         answer = batch.taught
         if answer is None and theirs is not None:
             answer = answer_of(theirs, self.teacher.spec, batch, settings, self.recipe.network.strides)
@@ -122,4 +125,8 @@ class DistillationModule(KeypointModule):
             theirs_at = dict(zip(self.teacher.spec.strides, theirs.maps, strict=True))
             same_levels = [theirs_at[stride] for stride in self.recipe.network.strides]
             found['feature'] = settings.feature.weight, self.feature(mine.maps, same_levels, settings.feature)
+        if settings.surface.weight and theirs is not None:
+            assert mine.surface is not None
+            assert theirs.surface is not None, 'checked with the teacher'
+            found['surface'] = settings.surface.weight, surface(mine.surface, theirs.surface, settings.surface.mask)
         return found

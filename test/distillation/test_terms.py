@@ -15,7 +15,7 @@ from distillation_scenes import SPEC, grid, make_batch, make_instances, make_out
 from kd6d_ros.distillation.clouds import Clouds, student_clouds, teacher_clouds  # noqa: E402
 from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings  # noqa: E402
 from kd6d_ros.distillation.teacher import answer_of  # noqa: E402
-from kd6d_ros.distillation.terms import adlp, naive, to_unit  # noqa: E402
+from kd6d_ros.distillation.terms import adlp, naive, surface, to_unit  # noqa: E402
 from kd6d_ros.errors import ConfigError  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 
@@ -222,3 +222,36 @@ def test_a_teacher_without_numbers_teaches_nothing_naively():
 def test_settings_that_cannot_be_meant_are_named(change, message):
     with pytest.raises(ConfigError, match=message):
         DistillationSettings(**change).check('recipe.yaml')
+
+
+def test_surface_points_are_compared_where_the_teacher_sees_the_object():
+    generator = torch.Generator().manual_seed(0)
+    mine = torch.randn(2, 3, 4, 5, 6, generator=generator, requires_grad=True)
+    theirs = torch.randn(2, 3, 4, 5, 6, generator=generator)
+    term = surface(mine, theirs, 0.5)
+    expected = amount = entropy = 0.0
+    for n, c, y, x in ((n, c, y, x) for n in range(2) for c in range(3) for y in range(5) for x in range(6)):
+        belief = 1 / (1 + math.exp(-theirs[n, c, 3, y, x].item()))
+        logit = mine[n, c, 3, y, x].item()
+        entropy += (math.log1p(math.exp(-logit)) * belief + math.log1p(math.exp(logit)) * (1 - belief)) / 180
+        if belief > 0.5:
+            gap = (mine[n, c, :3, y, x] - theirs[n, c, :3, y, x]).abs().mean().item()
+            expected, amount = expected + belief * gap, amount + belief
+    assert term.amount.item() == pytest.approx(amount, rel=1e-5)
+    assert (term.total / term.amount).item() == pytest.approx(expected / amount + 0.5 * entropy, rel=1e-5)
+    term.total.backward()
+    unseen = (theirs[:, :, 3] <= 0)[:, :, None].expand(-1, -1, 3, -1, -1)
+    assert (mine.grad[:, :, :3][unseen] == 0).all()
+    assert (mine.grad[:, :, :3][~unseen] != 0).all()
+
+
+def test_a_teacher_that_sees_no_surface_or_no_numbers_teaches_none():
+    mine = torch.zeros(1, 1, 4, 2, 2, requires_grad=True)
+    nothing = torch.zeros(1, 1, 4, 2, 2)
+    nothing[:, :, 3] = -9.0
+    assert surface(mine, nothing, 0.5).amount.item() == 0
+    broken = torch.full((1, 1, 4, 2, 2), float('nan'))
+    term = surface(mine, broken, 0.5)
+    (term.total / term.amount.clamp_min(1e-6)).backward()
+    assert term.total.item() == 0
+    assert torch.isfinite(mine.grad).all()

@@ -16,7 +16,13 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 from box_scenes import BOX, CAN, write_scene  # noqa: E402
 from ddp_program import RECIPE, STUDENT, make_module  # noqa: E402
 
-from kd6d_ros.distillation.settings import AdlpSettings, DistillationSettings, FeatureSettings, NaiveSettings  # noqa: E402
+from kd6d_ros.distillation.settings import (  # noqa: E402
+    AdlpSettings,
+    DistillationSettings,
+    FeatureSettings,
+    NaiveSettings,
+    SurfaceSettings,
+)
 from kd6d_ros.errors import ConfigError, TrainingError  # noqa: E402
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
@@ -151,5 +157,7 @@ def test_a_teacher_that_does_not_fit_is_named(teacher_file, tmp_path):
     load_teacher(
         replace(deeper, distillation=under(teacher_file).distillation), (BOX, CAN)
     )  # clouds need no equal cells
+    with pytest.raises(ConfigError, match=r'the surface term needs network\.surface in the teacher and in the student'):
+        load_teacher(under(teacher_file, surface=SurfaceSettings(weight=1)), (BOX, CAN))
     with pytest.raises(ConfigError, match='no such checkpoint'):
         load_teacher(under(tmp_path / 'none.pt'), (BOX, CAN))
