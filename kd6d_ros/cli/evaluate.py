@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Read, score, print."""
     from kd6d_ros.data.bop import BopDataset, read_targets
-    from kd6d_ros.data.bop_truth import collect_targets, load_evaluation_objects, models_folder
+    from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.evaluation.report import TABLE_HEADER, closing_lines, make_report, table_rows
     from kd6d_ros.evaluation.results_csv import read_results

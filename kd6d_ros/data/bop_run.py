@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from kd6d_ros.data.bop import BopDataset, BopScene, Target, read_detections, read_targets
+from kd6d_ros.data.bop_evaluation import check_sizes
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import Estimate
 from kd6d_ros.geometry.draw import PALETTE, draw_pose
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, float], None]
 """Called after each image with the images done, the images in all, and the seconds since the start."""
-
-SAME_OBJECT = 0.1
-"""Relative difference of diameters within which a bundle and a dataset mean the same object."""
 
 TRUTH_COLOUR = (255, 255, 255)
 
@@ -71,7 +69,7 @@ class DatasetRun:
         path = options.targets or Path(options.dataset) / 'test_targets_bop19.json'
         listed = read_targets(path)
         self._targets, self._foreign = self._by_image(path, listed)
-        self._check_sizes()
+        check_sizes(self.dataset, bundle.objects, f'bundle {bundle.name!r}')
         self._detections = read_detections(options.detections) if options.detections else None
         if self._detections is None and bundle.network.frame_size is None:
             raise ConfigError(f'bundle {bundle.name!r} cannot search a whole image; give boxes with --detections')
@@ -98,21 +96,6 @@ class DatasetRun:
             ids = ', '.join(str(ident) for ident in sorted(known))
             raise DatasetError(f'{path}: has no target of bundle {self.bundle.name!r} (object ids {ids})')
         return dict(list(images.items())[: self.options.limit]), foreign
-
-    def _check_sizes(self) -> None:
-        """Object 1 of one dataset is not object 1 of another: their diameters tell."""
-        name = next(
-            (x for x in ('models', 'models_eval') if (self.dataset.root / x / 'models_info.json').is_file()), ''
-        )
-        infos = self.dataset.models_info(name) if name else {}
-        for model in self.bundle.objects:
-            info = infos.get(model.obj_id)
-            if info is not None and abs(info.diameter - model.diameter) > SAME_OBJECT * info.diameter:
-                ours, theirs = 1000 * model.diameter, 1000 * info.diameter
-                raise ConfigError(
-                    f'object {model.obj_id} of bundle {self.bundle.name!r} ({model.name}) is {ours:.1f} mm across, '
-                    f'that of {self.dataset.root} {theirs:.1f} mm: take the bundle that was trained on these objects'
-                )
 
     def run(self, engine: Engine, progress: Optional[Progress] = None) -> List[Estimate]:
         """Estimate every target.

@@ -14,7 +14,7 @@ pytest.importorskip('moderngl')
 
 from kd6d_ros.data import demo_world_views, demo_worlds
 from kd6d_ros.data.bop import BopDataset, read_detections, read_targets
-from kd6d_ros.data.bop_truth import load_evaluation_objects, models_folder
+from kd6d_ros.data.bop_evaluation import load_evaluation_objects, models_folder
 from kd6d_ros.data.demo_object import build_demo_object
 from kd6d_ros.data.demo_scene import World
 from kd6d_ros.data.objects import load_objects

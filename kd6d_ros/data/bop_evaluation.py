@@ -1,10 +1,10 @@
-"""What poses are scored against: targets with their ground truth, and the meshes that BOP evaluates with."""
+"""What the evaluation needs of a BOP dataset: meshes to score by, and targets with their ground truth."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
-from kd6d_ros.errors import DatasetError
+from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import EvaluationObject, EvaluationTarget, GroundTruth
 from kd6d_ros.geometry.ply import read_ply
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kd6d_ros.data.bop import BopDataset, ModelInfo, Target
+    from kd6d_ros.types import ObjectModel
+
+SAME_OBJECT = 0.1
+"""Relative difference of diameters within which a bundle and a dataset mean the same object."""
 
 
 def models_folder(dataset: BopDataset) -> Tuple[Path, Dict[int, ModelInfo]]:
@@ -63,3 +67,24 @@ def collect_targets(dataset: BopDataset, split: str, wanted: Sequence[Target], s
             EvaluationTarget(*image, target.obj_id, target.count, cameras[image], truths),
         )
     return targets
+
+
+def check_sizes(dataset: BopDataset, objects: Sequence[ObjectModel], owner: str) -> None:
+    """Object 1 of one dataset is not object 1 of another: their diameters tell.
+
+    Args:
+        owner: whose objects these are, for the message: "bundle 'mug'".
+
+    Raises:
+        ConfigError: an object of the same id has another size in the dataset.
+    """
+    name = next((x for x in ('models', 'models_eval') if (dataset.root / x / 'models_info.json').is_file()), '')
+    infos = dataset.models_info(name) if name else {}
+    for model in objects:
+        info = infos.get(model.obj_id)
+        if info is not None and abs(info.diameter - model.diameter) > SAME_OBJECT * info.diameter:
+            ours, theirs = 1000 * model.diameter, 1000 * info.diameter
+            raise ConfigError(
+                f'object {model.obj_id} of {owner} ({model.name}) is {ours:.1f} mm across, '
+                f'that of {dataset.root} {theirs:.1f} mm: take the bundle that was trained on these objects'
+            )
