@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from kd6d_ros.data.objects import load_objects
-from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.errors import ConfigError
 from kd6d_ros.training.dataset import Sample, WindowDataset, collate
 from kd6d_ros.training.frames import FramePack, describe, pack_frames
+from kd6d_ros.training.held_out import held_out
 from kd6d_ros.training.pool import PoolBatches, PoolDataset, make_pool
 from kd6d_ros.training.taught import Taught, taught_by
 
@@ -106,13 +107,5 @@ def recipe_objects(recipe: Recipe) -> tuple[ObjectModel, ...]:
 
 
 def split_frames(pack: FramePack, fraction: float) -> tuple[AnyArray, AnyArray]:
-    """Training and validation frames; whole scenes go to one side where there are several."""
-    scenes = pack.scene_ids()
-    if len(scenes) > 1:
-        kept = max(round(fraction * len(scenes)), 1)
-        return pack.frames_of(scenes[:-kept]), pack.frames_of(scenes[-kept:])
-    frames = pack.frames_of(scenes)
-    kept = max(round(fraction * len(frames)), 1)
-    if kept >= len(frames):
-        raise DatasetError(f'{pack.folder}: {len(frames)} frame(s) are too few to train on')
-    return frames[:-kept], frames[-kept:]
+    """Training and validation frames; see ``held_out``."""
+    return held_out(pack.index['scene'], fraction, str(pack.folder))

@@ -98,12 +98,6 @@ class FramePack:
             self.rotation[rows], self.translation[rows] = rotation, translation
             self.corners_m[rows] = model.keypoints @ rotation.transpose(0, 2, 1) + translation[:, None]
 
-    def scene_ids(self) -> list[int]:
-        return sorted({int(s) for s in self.index['scene']})
-
-    def frames_of(self, scenes: Sequence[int]) -> AnyArray:
-        return np.flatnonzero(np.isin(self.index['scene'], list(scenes)))
-
     def frame(self, number: int, with_depth: bool = True) -> Frame:
         """Decode frame `number`; without `with_depth` nobody waits for a map that nobody looks at."""
         image = self._decode(self.images, 'image_offset', number, cv2.IMREAD_COLOR)
