@@ -6,6 +6,7 @@ and says which line or file is wrong.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from kd6d_ros.inference.bundle_records import (
     Bundle,
     DecodeSpec,
     LevelSpec,
+    Measured,
     NetworkSpec,
 )
 from kd6d_ros.inference.bundle_schema import read_bundle
@@ -38,12 +40,15 @@ __all__ = [
     'Bundle',
     'DecodeSpec',
     'LevelSpec',
+    'Measured',
     'NetworkSpec',
     'load_bundle',
     'load_mesh',
     'set_covariance',
     'write_bundle',
 ]
+
+REPORT = 'report.json'
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -77,6 +82,8 @@ def write_bundle(
     origin: str,
     training: Optional[Mapping[str, Any]] = None,
     expected: Optional[Mapping[str, float]] = None,
+    measured: Optional[Mapping[str, Measured]] = None,
+    report: Optional[Mapping[str, Any]] = None,
     covariance: Optional[Mapping[str, Any]] = None,
     meshes: Optional[Mapping[str, Mesh]] = None,
     kind: str = 'keypoints',
@@ -85,8 +92,9 @@ def write_bundle(
 
     Args:
         folder: the bundle folder; an existing bundle there is replaced, anything else is refused.
-        engines: precision -> file to copy (it becomes ``model_<precision>.<suffix>``).
+        engines: precision -> file to copy (it becomes ``model_<precision>.<suffix>``, hyphens as underscores).
         meshes: object name -> mesh, stored as plain arrays under ``meshes/``.
+        report: plain values, stored as ``report.json``.
 
     Raises:
         BundleError: what would be written does not load, or `folder` holds something else.
@@ -113,10 +121,12 @@ def write_bundle(
             origin=origin,
             training=training or {},
             expected=expected or {},
+            measured=measured or {},
             covariance=covariance,
             meshes=mesh_files,
         )
-        hashes = {x: sha256_file(aside / x) for x in (*engine_files.values(), *mesh_files.values())}
+        documents = [] if report is None else [_report(report, aside)]
+        hashes = {x: sha256_file(aside / x) for x in (*engine_files.values(), *mesh_files.values(), *documents)}
         _write_manifest(aside / MANIFEST, manifest_record(replace(bundle, files=hashes)))
         loaded = load_bundle(aside)
         aside.chmod(0o755)
@@ -148,9 +158,14 @@ def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
 def _copy(source: Path, folder: Path, precision: str) -> str:
     if not source.is_file():
         raise BundleError(f'{source}: no such engine file')
-    relative = f'model_{precision}{source.suffix}'
+    relative = f'model_{precision.replace("-", "_")}{source.suffix}'
     shutil.copyfile(source, folder / relative)
     return relative
+
+
+def _report(report: Mapping[str, Any], folder: Path) -> str:
+    (folder / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+    return REPORT
 
 
 def _mesh(mesh: Mesh, folder: Path, name: str) -> str:

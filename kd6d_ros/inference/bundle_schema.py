@@ -16,6 +16,7 @@ from kd6d_ros.inference.bundle_records import (
     Bundle,
     DecodeSpec,
     LevelSpec,
+    Measured,
     NetworkSpec,
 )
 from kd6d_ros.inference.covariance import read_model
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.manifest_fields import Field
 
 NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]{0,63}')
-PRECISION = re.compile(r'[a-z][a-z0-9_]{0,31}')
+PRECISION = re.compile(r'[a-z][a-z0-9_-]{0,31}')
 RELATIVE = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}')
 SHA256 = re.compile(r'[0-9a-f]{64}')
 
@@ -35,7 +36,7 @@ DIAMETERS = (0.005, 10.0)
 """Sane diameters [m]; anything else is most likely in another unit."""
 
 REQUIRED = ('schema', 'name', 'kind', 'objects', 'network', 'decode', 'engines', 'licence', 'origin', 'files')
-OPTIONAL = ('training', 'expected', 'covariance', 'meshes')
+OPTIONAL = ('training', 'expected', 'measured', 'covariance', 'meshes')
 
 
 def read_bundle(root: Field, folder: Path) -> Bundle:
@@ -72,6 +73,7 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
         origin=fields['origin'].text(),
         training=_free(fields['training']) if 'training' in fields else {},
         expected={key: value.number() for key, value in expected.items()},
+        measured=_measured(fields['measured'], engines) if 'measured' in fields else {},
         covariance=covariance,
         meshes=meshes,
         files=_hashes(fields['files']),
@@ -248,6 +250,19 @@ def _relative(field: Field, path: str) -> str:
     if not RELATIVE.fullmatch(path) or '..' in path.split('/') or path == MANIFEST:
         field.fail(f'{path!r} is not a file inside the bundle folder')
     return path
+
+
+def _measured(field: Field, engines: Dict[str, str]) -> Dict[str, Measured]:
+    out = {}
+    for key, value in field.open_mapping().items():
+        if key not in engines:
+            value.fail(f'{key!r} is not a precision of this bundle ({", ".join(sorted(engines))})')
+        numbers = value.mapping((), ('latency_ms', 'objects', 'recall', 'drop_points', 'keypoint_error_px'))
+        given = {name: item for name, item in numbers.items() if not item.is_null}
+        limits = {'latency_ms': (0.0, 1e6), 'recall': (0.0, 1.0), 'drop_points': (-100.0, 100.0)}
+        read = {name: item.number(*limits.get(name, (0.0, 1e6))) for name, item in given.items() if name != 'objects'}
+        out[key] = Measured(**read, objects=given['objects'].whole(1, 10**9) if 'objects' in given else None)
+    return out
 
 
 def _hashes(field: Field) -> Dict[str, str]:

@@ -49,6 +49,10 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
         'origin': bundle.origin,
         'training': dict(bundle.training),
         'expected': dict(bundle.expected),
+        'measured': {
+            key: {name: value for name, value in vars(item).items() if value is not None}
+            for key, item in bundle.measured.items()
+        },
         'covariance': None if bundle.covariance is None else dict(bundle.covariance),
         'meshes': dict(bundle.meshes),
         'files': dict(bundle.files),

@@ -39,7 +39,7 @@ def make_engine(
 
     Args:
         engine: one of ENGINES.
-        precision: one of the bundle's precisions.
+        precision: one of the bundle's precisions; 'int8' means 'int8-cpu' on a processor, where the bundle has it.
         threads: CPU threads of the network; None lets the engine choose.
         notify: takes lines about a build under way; None: warnings of the module ``logging``.
 
@@ -52,7 +52,7 @@ def make_engine(
         raise ConfigError(f'engine {engine!r}: expected one of {", ".join(ENGINES)}')
     if threads is not None and not 1 <= threads <= 256:
         raise ConfigError(f'threads: expected 1 .. 256, got {threads}')
-    bundle.engine_path(precision)
+    bundle.engine_path(precision if precision in bundle.engines else bundle.cpu_precision(precision))
     say = logging.getLogger(__name__).warning if notify is None else notify
     if engine in NATIVE:
         return _native(bundle, precision, NATIVE[engine], say)
@@ -96,7 +96,7 @@ def _best(bundle: Bundle, precision: str, threads: Optional[int], notify: Notify
         lambda: _ready(bundle, precision, notify),
         lambda: _onnxruntime(bundle, precision, threads, CUDA),
     ]
-    for way in ways if precision not in CPU_ONLY else ():
+    for way in ways if precision in bundle.engines and precision not in CPU_ONLY else ():
         found = _tried(way, reasons)
         if found is not None:
             break
@@ -138,4 +138,5 @@ def _native(
 def _onnxruntime(bundle: Bundle, precision: str, threads: Optional[int], provider: str) -> Engine:
     from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 
+    precision = bundle.cpu_precision(precision) if provider == CPU else precision
     return OnnxRuntimeEngine(bundle, bundle.engine_path(precision), precision, threads, provider)
