@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   kd6d export --checkpoint runs/mug/final.pt --out models/mug --meshes my_meshes
+  kd6d export --checkpoint runs/mug/final.pt --out models/mug --precisions fp32 int8-cpu --calibration runs/mug_data
 
-The exported graph is compared with PyTorch before anything is written."""
+The exported graph is compared with PyTorch before anything is written. int8 is for TensorRT, int8-cpu for ONNX Runtime
+on x86. Their accuracy is measured on objects that were held out of training; see docs/deployment.md."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,7 +25,31 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument('--checkpoint', type=Path, required=True, metavar='FILE', help='final.pt of `kd6d train`')
     parser.add_argument('--out', type=Path, required=True, metavar='BUNDLE', help='bundle folder to write')
-    parser.add_argument('--precisions', nargs='+', default=['fp32'], metavar='P', help='fp32 (default)')
+    parser.add_argument(
+        '--precisions', nargs='+', default=['fp32'], metavar='P', help='fp32 (default), fp16, int8, int8-cpu'
+    )
+    parser.add_argument(
+        '--calibration', type=Path, metavar='DIR', help='BOP folder of renders, or a bag, that INT8 is calibrated on'
+    )
+    parser.add_argument(
+        '--calibration-images', type=int, default=128, metavar='N', help='crops and frames of it (default %(default)s)'
+    )
+    parser.add_argument(
+        '--evaluate',
+        type=Path,
+        metavar='BOP_DIR',
+        help='renders to measure the accuracy of each precision on (default: what training held out of --calibration)',
+    )
+    parser.add_argument(
+        '--evaluate-instances', type=int, default=500, metavar='N', help='objects to measure on (default %(default)s)'
+    )
+    parser.add_argument(
+        '--allow-drop',
+        nargs='+',
+        default=[],
+        metavar='P',
+        help='precisions to write even if they lose more than 2 points of recall, or if nothing is there to measure on',
+    )
     parser.add_argument('--name', default='', help='name of the bundle (default: name of the folder)')
     parser.add_argument('--licence', default='Apache-2.0', help='licence of the weights (default Apache-2.0)')
     parser.add_argument('--origin', default='own renders', help='where the training data came from')
@@ -53,13 +80,16 @@ def run(args: argparse.Namespace) -> int:
     if not NAME.fullmatch(name):
         raise ConfigError(f'{name!r} cannot be the name of a bundle (letters, digits and _); give another with --name')
 
+    from kd6d_ros.cli.output import format_table
     from kd6d_ros.deployment.export import ExportRequest, export_bundle
+    from kd6d_ros.deployment.report import TABLE_HEADER, table_rows
+    from kd6d_ros.inference.bundle import REPORT
 
     bundle = export_bundle(
         ExportRequest(
             args.checkpoint,
             args.out,
-            args.precisions,
+            tuple(dict.fromkeys(args.precisions)),
             name=name,
             licence=args.licence,
             origin=args.origin,
@@ -67,8 +97,28 @@ def run(args: argparse.Namespace) -> int:
             mesh_faces=args.mesh_faces,
             crop_padding=args.crop_padding,
             min_score=args.min_score,
-        )
+            calibration=args.calibration,
+            calibration_images=args.calibration_images,
+            evaluate=args.evaluate,
+            evaluate_instances=args.evaluate_instances,
+            allow_drop=args.allow_drop,
+        ),
+        progress_line,
     )
     size = sum(path.stat().st_size for path in args.out.rglob('*') if path.is_file())
+    print(format_table(TABLE_HEADER, table_rows(json.loads((args.out / REPORT).read_text(encoding='utf-8')))))
     print(f'wrote {args.out}: {", ".join(bundle.names)}; {size / 1e6:.1f} MB; check it: kd6d info {args.out}')
     return 0
+
+
+def progress_line(what: str, done: int, total: int) -> None:
+    """One line on standard error: rewritten on a terminal, now and then in a log."""
+    import sys
+
+    terminal = sys.stderr.isatty()
+    if terminal or done == total or done % 50 == 0:
+        text = f'{what} {done}/{total}'
+        sys.stderr.write(f'\r{text:<50}' if terminal else f'{text}\n')
+        if terminal and done == total:
+            sys.stderr.write('\n')
+        sys.stderr.flush()

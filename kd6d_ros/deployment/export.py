@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-import torch
-
 from kd6d_ros.deployment.bundle_meshes import bundle_meshes
-from kd6d_ros.deployment.onnx_export import export_graph, rounded_weights
-from kd6d_ros.errors import ConfigError, EngineError
+from kd6d_ros.deployment.export_data import check_request, open_data
+from kd6d_ros.deployment.onnx_export import rounded_weights
+from kd6d_ros.deployment.precisions import write_precisions
+from kd6d_ros.deployment.report import check_drops, latencies, measured, report_record
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
 from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
-from kd6d_ros.inference.surface import LEAST_MASK_LOGIT
-from kd6d_ros.networks.deployed_graph import OUTPUTS, DeployedGraph
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.networks.macs import count_macs
 from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
@@ -28,17 +24,9 @@ from kd6d_ros.training.validation import bundle_of
 
 if TYPE_CHECKING:
     from kd6d_ros.distillation.settings import DistillationSettings
-    from kd6d_ros.types import AnyArray
 
-PRECISIONS = ('fp32',)
-"""What this version can write."""
-
-MAX_KEYPOINT_ERROR_PX = 0.5  # largest over all cells of noise images, background cells of the coarsest level included
-MAX_SCORE_ERROR = 5e-3
-MAX_SURFACE_ERROR = 0.01
-"""Of a surface point [diameters], where the mask is on."""
-MAX_MASK_ERROR = 0.05
-"""Of a mask's logit."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,10 @@ class ExportRequest:
     """What to write where. licence and origin: of the data behind the weights, shown by `kd6d info`;
     meshes: models folder whose meshes are stored in the bundle, with about `mesh_faces` triangles each.
     crop_padding: side of a crop over its box on the robot; None for that of training. min_score: least score of a
-    published pose that the bundle recommends; None for no recommendation."""
+    published pose that the bundle recommends; None for no recommendation. calibration: BOP folder or bag that INT8 is
+    calibrated on, with so many inputs; evaluate: BOP folder that accuracy is measured on, None for the held-out part of
+    a rendered calibration set, with so many objects. allow_drop: precisions that may lose any accuracy; those are
+    written without a measurement where there is nothing to measure on."""
 
     checkpoint: Path
     out: Path
@@ -58,106 +49,61 @@ class ExportRequest:
     mesh_faces: int = 1500
     crop_padding: float | None = None
     min_score: float | None = None
+    calibration: Path | None = None
+    calibration_images: int = 128
+    evaluate: Path | None = None
+    evaluate_instances: int = 500
+    allow_drop: Sequence[str] = ()
 
 
-def export_bundle(request: ExportRequest) -> Bundle:
-    """Write the bundle and return it.
+def export_bundle(request: ExportRequest, progress: Progress = lambda what, done, total: None) -> Bundle:
+    """Write the bundle with its accuracy report and return it; nothing is written when something is wrong.
 
     Raises:
-        ConfigError: unreadable checkpoint, a precision that this version cannot write, a padding or score out of
-            range.
+        ConfigError: unreadable checkpoint, a precision that this version cannot write, a number out of range, nothing
+            to calibrate or measure on, or a precision that loses too much.
+        DatasetError, BagError: nothing usable in the folder or bag to calibrate or measure on.
         MeshError: a mesh is missing or of another size, see ``bundle_meshes``.
         EngineError: the exported graph does not compute what PyTorch does.
     """
-    unknown = [p for p in request.precisions if p not in PRECISIONS]
-    if unknown:
-        raise ConfigError(f'--precisions {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
-    if request.crop_padding is not None and not 1.0 <= request.crop_padding <= 4.0:
-        raise ConfigError(f'--crop-padding {request.crop_padding:g}: expected 1 to 4')
-    if request.min_score is not None and not 0.0 <= request.min_score <= 1.0:
-        raise ConfigError(f'--min-score {request.min_score:g}: expected 0 to 1')
+    check_request(request)
     checkpoint = load_checkpoint(request.checkpoint)
     meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
-    name = request.name or request.out.name
-    record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
-    if request.crop_padding is not None:
-        record = replace(record, network=replace(record.network, crop_padding=request.crop_padding))
-    record = replace(record, network=_with_macs(record.network, network))
-    inputs = checkpoint.recipe.input
-    model = export_graph(network, inputs.crop_size, inputs.max_cells)
+    record = _record(request, checkpoint, network)
+    data = open_data(request, record, checkpoint.recipe.data.validation_fraction)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'model_fp32.onnx'
-        onnx.save(model, path)
-        check_equal(network, path, record)
+        files = write_precisions(network, record, request.precisions, data.inputs(), Path(folder), progress)
+        engines = {name: OnnxRuntimeEngine(record, path, name) for name, path in files.paths.items()}
+        accuracies = data.accuracies(engines, progress)
+        check_drops(accuracies, request.allow_drop)
+        results = measured(latencies(record, engines), accuracies)
+        facts = {'calibration': data.calibration(files.facts), 'evaluation': data.evaluation(accuracies)}
+        report = report_record(record, engines, files.paths, results, accuracies, facts)
         return write_bundle(
             request.out,
-            name=name,
+            name=record.name,
             objects=checkpoint.objects,
             network=record.network,
-            decode=replace(record.decode, min_score=request.min_score),
-            engines={'fp32': path},
+            decode=record.decode,
+            engines={name: files.paths[name] for name in request.precisions},
             licence=request.licence,
             origin=request.origin,
             training=_training_facts(checkpoint),
             expected=_expected(checkpoint),
+            measured={name: results[name] for name in request.precisions},
+            report=report,
             meshes=meshes,
         )
 
 
-def check_equal(network: KeypointNetwork, path: Path, bundle: Bundle) -> None:
-    """Compare the file in ONNX Runtime with PyTorch at crop and frame size on random images.
-
-    Raises:
-        EngineError: a score, keypoint, surface point or mask differs by more than the tolerance; names the largest
-            difference.
-    """
-    engine = OnnxRuntimeEngine(bundle, path, 'fp32', threads=2)
-    graph = DeployedGraph(network, bundle.network.max_cells).eval()
-    torch.set_float32_matmul_precision('highest')  # training in the same process may have lowered it
-    rng = np.random.default_rng(0)
-    crop = bundle.network.crop_size
-    sizes = [(2, crop, crop)]
-    if bundle.network.frame_size:
-        width, height = bundle.network.frame_size
-        sizes.append((1, height, width))
-    for batch, height, width in sizes:
-        image = rng.integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
-        classes = np.ones((batch, len(bundle.objects)), dtype=bool)
-        with torch.no_grad():
-            wanted = [out.numpy() for out in graph(torch.from_numpy(image), torch.from_numpy(classes))]
-        for row, cells in enumerate(engine.run(image, classes)):
-            where = f'{batch}x{height}x{width}'
-            _compare([array[row] for array in wanted[: len(OUTPUTS)]], cells, where)
-            if len(wanted) > len(OUTPUTS):
-                _compare_surface(wanted[-1][row], cells.surface, where)
-
-
-def _compare(wanted: list[AnyArray], cells: Any, where: str) -> None:
-    """Cells with equal scores may swap places, so those that differ in index are matched by score only."""
-    score_gap = float(np.abs(wanted[1] - cells.score).max())
-    same = (wanted[0] == cells.class_index) & (np.abs(wanted[3] - cells.centre).max(-1) < 0.01)
-    used = same & (wanted[1] > 0)
-    gap = float(np.abs(wanted[4] - cells.keypoints)[used].max()) if used.any() else 0.0
-    if score_gap > MAX_SCORE_ERROR or gap > MAX_KEYPOINT_ERROR_PX or same.mean() < 0.5:
-        raise EngineError(
-            f'exported graph differs from PyTorch at {where}: score by {score_gap:.2g}, keypoints by {gap:.2g} px'
-        )
-
-
-def _compare_surface(wanted: AnyArray, got: AnyArray | None, where: str) -> None:
-    """Surface outputs (C, 4, h, w)."""
-    if got is None:
-        raise EngineError(f'exported graph has no surface at {where}, PyTorch has: bundle without surface_stride')
-    gap = np.abs(wanted - got)
-    on = wanted[:, 3] >= LEAST_MASK_LOGIT
-    points = float(gap[:, :3].max(1)[on].max()) if on.any() else 0.0
-    mask = float(gap[:, 3].max())
-    if not (points <= MAX_SURFACE_ERROR and mask <= MAX_MASK_ERROR):
-        raise EngineError(
-            f'exported graph differs from PyTorch at {where}: surface points by {points:.2g} diameters, '
-            f'masks by {mask:.2g}'
-        )
+def _record(request: ExportRequest, checkpoint: Checkpoint, network: KeypointNetwork) -> Bundle:
+    """The bundle without files."""
+    record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
+    padding = record.network.crop_padding if request.crop_padding is None else request.crop_padding
+    spec = _with_macs(replace(record.network, crop_padding=padding), network)
+    decode = replace(record.decode, min_score=request.min_score)
+    return replace(record, name=request.name or request.out.name, network=spec, decode=decode)
 
 
 def _with_macs(spec: NetworkSpec, network: KeypointNetwork) -> NetworkSpec:

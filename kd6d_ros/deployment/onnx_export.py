@@ -40,7 +40,15 @@ def rounded_weights(network: KeypointNetwork) -> KeypointNetwork:
 
 
 def export_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
-    """ONNX model of ``DeployedGraph`` with batch normalisation folded and float16 weight storage."""
+    """The FP32 file: ``trace_graph`` with its weights stored in float16."""
+    model = trace_graph(network, crop_size, max_cells)
+    store_half(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+def trace_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
+    """ONNX model of ``DeployedGraph`` with batch normalisation folded, all in float32."""
     graph = DeployedGraph(network.float().eval(), max_cells).eval()
     image = torch.zeros((2, crop_size, crop_size, 3), dtype=torch.uint8)
     classes = torch.ones((2, network.spec.classes), dtype=torch.bool)
@@ -54,8 +62,6 @@ def export_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> on
         )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
     _name_outputs(model, max_cells)
-    _store_half(model)
-    onnx.checker.check_model(model)
     return model
 
 
@@ -70,8 +76,8 @@ def _name_outputs(model: onnx.ModelProto, max_cells: int) -> None:
         output.CopyFrom(helper.make_tensor_value_info(output.name, kind, shape))
 
 
-def _store_half(model: onnx.ModelProto) -> None:
-    """Replace large float32 initialisers by float16 ones and a Cast to float32."""
+def store_half(model: onnx.ModelProto) -> None:
+    """Replace float32 initialisers of two dimensions and more by float16 ones and a Cast to float32."""
     graph = model.graph
     casts = []
     for tensor in graph.initializer:

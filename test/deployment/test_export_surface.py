@@ -7,7 +7,8 @@ import pytest
 
 torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
 
-from kd6d_ros.deployment.export import ExportRequest, check_equal, export_bundle  # noqa: E402
+from kd6d_ros.deployment.equality import check_equal  # noqa: E402
+from kd6d_ros.deployment.export import ExportRequest, export_bundle  # noqa: E402
 from kd6d_ros.deployment.onnx_export import rounded_weights  # noqa: E402
 from kd6d_ros.errors import EngineError  # noqa: E402
 from kd6d_ros.inference.bundle import load_bundle  # noqa: E402
