@@ -68,6 +68,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python test/bench/run_bench.py
 	$(BIN)/python test/bench/distillation_bench.py
+	$(BIN)/python test/bench/engine_bench.py
 
 clean:
 	rm -rf .venv .venv310 .venv312 .venv-tensorrt build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -21,7 +21,7 @@ FLOAT_OUTPUTS = ('InstanceNormalization',)
 
 
 def to_half(prepared: onnx.ModelProto) -> onnx.ModelProto:
-    """`prepared` (from ``quantise.prepare``) with a float16 network and float32 decoding.
+    """`prepared` (from ``prepare.prepare``) with a float16 network and float32 decoding.
 
     Raises:
         EngineError: a weight is beyond float16.

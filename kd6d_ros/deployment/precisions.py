@@ -12,6 +12,7 @@ from kd6d_ros.deployment.equalise import equalise
 from kd6d_ros.deployment.equality import check_equal
 from kd6d_ros.deployment.half import to_half
 from kd6d_ros.deployment.onnx_export import export_graph, trace_graph
+from kd6d_ros.deployment.prepare import prepare
 from kd6d_ros.deployment.sensitivity import left_in_float, measure_parts
 from kd6d_ros.deployment.storage import shrink
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ('fp32', 'fp16', 'int8', 'int8-cpu')
 """What this version can write."""
-INT8 = tuple(q.ACTIVATIONS)
+INT8 = tuple(q.TYPES)
 EQUALISED_ON, SENSITIVITY_ON = 64, 8
 """Calibration inputs for the ranges of channels, and for the error of each part."""
 
@@ -61,7 +62,7 @@ def write_precisions(
     check_equal(network, files.paths['fp32'], bundle)
     if set(precisions) == {'fp32'}:
         return files
-    prepared = q.prepare(trace_graph(network, size, cells))
+    prepared = prepare(trace_graph(network, size, cells))
     if 'fp16' in precisions:
         files.paths['fp16'] = _save(to_half(prepared), folder, 'fp16')
         check_equal(network, files.paths['fp16'], bundle, 'fp16')

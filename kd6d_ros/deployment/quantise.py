@@ -9,29 +9,25 @@ Inference", CVPR 2018; onnxruntime.ai/docs/performance/model-optimizations/quant
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from kd6d_ros.deployment.graph_parts import decoding, final_convolutions, readers_of
+from kd6d_ros.deployment.prepare import ACTIVATIONS, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kd6d_ros.types import ImageArray
 
-ACTIVATIONS = {'int8': QuantType.QInt8, 'int8-cpu': QuantType.QUInt8}
+TYPES = {'int8': QuantType.QInt8, 'int8-cpu': QuantType.QUInt8}
 OPERATORS = ('Conv', 'Add', 'Clip', 'Relu', 'LeakyRelu', 'MaxPool', 'Resize', 'Concat')
 METHODS = {
     'minmax': (CalibrationMethod.MinMax, {}),
@@ -40,43 +36,9 @@ METHODS = {
     'entropy': (CalibrationMethod.Entropy, {}),
 }
 METHOD = 'minmax'
+IMAGE_CHANNELS = 3
 AT_ONCE = 16
 """Images whose activations are held in memory together."""
-
-
-def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with constants folded and padding inside its convolutions, as calibration needs it."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / 'prepared.onnx'
-        with _quiet():
-            quant_pre_process(model, target, skip_symbolic_shape=True)
-        prepared = onnx.load(target)
-    fold_padding(prepared.graph)
-    return prepared
-
-
-def fold_padding(graph: onnx.GraphProto) -> None:
-    """Zeros around an image go into the convolution that reads them: a Pad would cost a pass over the activations, in
-    INT8 a quantisation of its own."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    maker = {name: node for node in graph.node for name in node.output}
-    readers = readers_of(graph)
-    for conv in [node for node in graph.node if node.op_type == 'Conv']:
-        pad = maker.get(conv.input[0])
-        if pad is None or pad.op_type != 'Pad' or pad.input[1] not in constants or len(readers[pad.output[0]]) != 1:
-            continue
-        amounts = numpy_helper.to_array(constants[pad.input[1]])
-        mode = next((item.s for item in pad.attribute if item.name == 'mode'), b'constant')
-        has_value = len(pad.input) > 2 and bool(pad.input[2])
-        if len(amounts) != 8 or amounts[[0, 1, 4, 5]].any() or (amounts < 0).any() or mode != b'constant' or has_value:
-            continue
-        old = next((item for item in conv.attribute if item.name == 'pads'), None)
-        pads = np.zeros(4, np.int64) if old is None else np.array(old.ints)
-        if old is not None:
-            conv.attribute.remove(old)
-        conv.attribute.append(helper.make_attribute('pads', (pads + amounts[[2, 3, 6, 7]]).tolist()))
-        conv.input[0] = pad.input[0]
-        graph.node.remove(pad)
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
@@ -93,7 +55,7 @@ def calibrate(prepared: onnx.ModelProto, images: Sequence[ImageArray], classes: 
     """Range of every activation over `images`, (H, W, 3) uint8 RGB of any sizes that the network takes.
 
     Args:
-        prepared: from ``prepare``.
+        prepared: from ``prepare.prepare``.
         method: one of METHODS.
     """
     kind, options = METHODS[method]
@@ -101,7 +63,7 @@ def calibrate(prepared: onnx.ModelProto, images: Sequence[ImageArray], classes: 
         source = Path(folder) / 'prepared.onnx'
         onnx.save(prepared, source)
         calibrator = create_calibrator(source, list(OPERATORS), f'{folder}/augmented.onnx', kind, extra_options=options)
-        with _quiet():
+        with quiet():
             for group in _groups(images):
                 calibrator.collect_data(_Images(group, classes))
             return calibrator.compute_data()
@@ -117,10 +79,20 @@ def _groups(images: Sequence[ImageArray]) -> Iterator[list[ImageArray]]:
 
 def quantisable(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that may compute in eight bits: neither the decoding, nor the convolutions before it, nor the
-    scale and shift of a normalisation (an addition of constants)."""
+    scale and shift of a normalisation (an addition of constants), nor what is done to the image before the second
+    convolution: with three channels it has no fast INT8 kernel, and alone takes longer in eight bits than the rest."""
     kept = {*final_convolutions(graph), *decoding(graph)}
-    constants = {tensor.name for tensor in graph.initializer}
-    kept |= {node.name for node in graph.node if node.op_type == 'Add' and constants & set(node.input)}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    early = {item.name for item in graph.input}
+    for node in graph.node:
+        weights = constants.get(node.input[1]) if node.op_type == 'Conv' else None
+        groups = next((item.i for item in node.attribute if item.name == 'group'), 1)
+        reads_image = weights is not None and groups == 1 and weights.dims[1] == IMAGE_CHANNELS
+        if node.input and node.input[0] in early and (node.op_type != 'Conv' or reads_image):
+            early.update(node.output)
+            kept.add(node.name)
+        elif node.op_type == 'Add' and set(node.input) & set(constants):
+            kept.add(node.name)
     return [node.name for node in graph.node if node.op_type in OPERATORS and node.name not in kept]
 
 
@@ -129,18 +101,18 @@ def quantise(prepared: onnx.ModelProto, ranges: Any, precision: str, in_float: S
 
     Args:
         ranges: from ``calibrate`` of the same network.
-        precision: a key of ACTIVATIONS.
+        precision: a key of TYPES.
         in_float: names of further nodes that stay in float; what is not ``quantisable`` always does.
     """
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
     chosen = sorted(set(quantisable(model.graph)) - set(in_float))
-    activations = ACTIVATIONS[precision]
+    activations = TYPES[precision]
     options = {'ActivationSymmetric': activations == QuantType.QInt8, 'WeightSymmetric': True}
     quantiser = QDQQuantizer(
         model, True, False, QuantType.QInt8, activations, ranges, chosen, [], list(OPERATORS), options
     )
-    with _quiet():
+    with quiet():
         quantiser.quantize_model()
         quantiser.model.clean_initializers()
         quantiser.model.topological_sort()
@@ -155,7 +127,7 @@ def _one_scale_behind_activations(graph: onnx.GraphProto) -> None:
     one behind it, and TensorRT fuses the two only without it. (Unsigned, the tool has removed the activation.)"""
     maker = {name: node for node in graph.node for name in node.output}
     readers = readers_of(graph)
-    for activation in [node for node in graph.node if node.op_type in ('Clip', 'Relu', 'LeakyRelu')]:
+    for activation in [node for node in graph.node if node.op_type in ACTIVATIONS]:
         back = maker.get(activation.input[0])
         quantised = maker.get(back.input[0]) if back is not None and back.op_type == 'DequantizeLinear' else None
         conv = maker.get(quantised.input[0]) if quantised is not None else None
@@ -165,15 +137,3 @@ def _one_scale_behind_activations(graph: onnx.GraphProto) -> None:
             activation.input[0] = quantised.input[0]
             graph.node.remove(back)
             graph.node.remove(quantised)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress and warnings that ONNX Runtime's tools print."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.root.setLevel(level)

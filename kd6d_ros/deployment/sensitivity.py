@@ -14,6 +14,7 @@ import onnxruntime
 from onnx import helper
 
 from kd6d_ros.deployment.graph_parts import final_convolutions, readers_of
+from kd6d_ros.deployment.prepare import ACTIVATIONS
 from kd6d_ros.deployment.quantise import quantisable, quantise
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ CLEARLY_WORSE = 2.0
 """Times the median error of all parts: from here on a part stays in float."""
 MOST_IN_FLOAT = 6
 """Parts that stay in float at most, the worst ones."""
-ACTIVATIONS = ('Clip', 'Relu', 'LeakyRelu')
 
 
 class Part(NamedTuple):
