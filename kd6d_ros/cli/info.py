@@ -89,6 +89,7 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
         'origin': bundle.origin,
         'training': dict(bundle.training),
         'expected': dict(bundle.expected),
+        'measured': {key: dict(vars(item)) for key, item in bundle.measured.items()},
         'covariance_calibrated': bundle.covariance is not None,
         'files_checked': len(bundle.files),
         'checked': True,
@@ -119,6 +120,7 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
     lines += [f'training   {key}: {value}' for key, value in facts if not isinstance(value, (dict, list))]
     lines += [f'training   {key}: see --json' for key, value in facts if isinstance(value, (dict, list)) and value]
     lines += [f'expected   {key}: {value:g}' for key, value in record['expected'].items()]
+    lines += [f'measured   {key}: {_measured_words(item)}' for key, item in record['measured'].items()]
     lines.append('covariance ' + ('calibrated' if record['covariance_calibrated'] else 'none'))
     lines.append(f'checked    {record["files_checked"]} files, every sha256 agrees')
     rows = [
@@ -134,6 +136,19 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
     ]
     table = format_table(['object', 'obj_id', 'diameter mm', 'symmetric', 'mesh', 'called'], rows)
     return '\n'.join(lines) + '\n\n' + table
+
+
+def _measured_words(item: Dict[str, Any]) -> str:
+    """What the exporter found out about one precision."""
+    words = []
+    if item['recall'] is not None:
+        words.append(f'{100 * item["recall"]:.1f} % of {item["objects"]} held-out objects')
+        if item['keypoint_error_px'] is not None:
+            words.append(f'{item["drop_points"]:+.1f} points lost against fp32')
+            words.append(f'keypoints {item["keypoint_error_px"]:.2f} px from those of fp32')
+    if item['latency_ms'] is not None:
+        words.append(f'{item["latency_ms"]:.2f} ms per crop where it was exported')
+    return ', '.join(words) or 'nothing'
 
 
 def _surface_word(stride: Optional[int]) -> str:

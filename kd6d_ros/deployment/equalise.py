@@ -46,12 +46,13 @@ def equalise(model: onnx.ModelProto, images: Sequence[ImageArray], classes: int)
     for weight, nodes in by_weight.items():  # levels share their weights, so also their ranges
         largest = np.max([ranges[node.output[0]] for node in nodes], axis=0)
         scale = np.maximum(largest, LEAST_RANGE * max(float(largest.max()), 1e-12)).astype(np.float32)
-        for name in {weight, *(node.input[2] for node in nodes)}:
-            values = numpy_helper.to_array(tensors[name])
-            shape = (-1,) + (1,) * (values.ndim - 1)
-            tensors[name].CopyFrom(numpy_helper.from_array(values / scale.reshape(shape), name))
+        values = numpy_helper.to_array(tensors[weight]) / scale.reshape(-1, 1, 1, 1)
+        tensors[weight].CopyFrom(numpy_helper.from_array(values, weight))
+        bias = numpy_helper.to_array(tensors[nodes[0].input[2]]) / scale
+        graph.initializer.append(numpy_helper.from_array(bias, f'{weight}_bias'))  # others may read the old one
         graph.initializer.append(numpy_helper.from_array(scale.reshape(1, -1, 1, 1), f'{weight}_range'))
         for node in nodes:
+            node.input[2] = f'{weight}_bias'
             _multiply(graph, node, f'{weight}_range')
     return [node.name for node in found]
 
@@ -69,12 +70,13 @@ def before_group_norm(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _alone(graph: onnx.GraphProto, weight: str, nodes: Sequence[onnx.NodeProto]) -> bool:
-    """Whether nobody else reads the weights and biases, and only a normalisation reads the values."""
+    """Whether nobody else reads the weights, all have one bias, and only a normalisation reads the values."""
     names = {node.name for node in nodes}
-    shared = {weight, *(node.input[2] for node in nodes)}
+    if len({node.input[2] for node in nodes}) > 1:
+        return False
     values = {node.output[0] for node in nodes}
     for node in graph.node:
-        if node.name not in names and shared & set(node.input):
+        if node.name not in names and weight in node.input:
             return False
         if values & set(node.input) and node.op_type not in ('Reshape', 'Shape'):
             return False
