@@ -44,6 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar='N',
         help='95 %% intervals from N resamples of the images (default: 0, none)',
     )
+    parser.add_argument(
+        '--against',
+        type=Path,
+        metavar='CSV',
+        help='other results on the same targets: paired differences with intervals (needs --bootstrap)',
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of the resampling (default: 0)')
     add_json_argument(parser)
     parser.set_defaults(handler=run)
@@ -54,12 +60,15 @@ def run(args: argparse.Namespace) -> int:
     from kd6d_ros.data.bop import BopDataset, read_targets
     from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
     from kd6d_ros.errors import ConfigError
+    from kd6d_ros.evaluation.paired import difference_lines, paired_differences
     from kd6d_ros.evaluation.report import TABLE_HEADER, closing_lines, make_report, table_rows
     from kd6d_ros.evaluation.results_csv import read_results
     from kd6d_ros.evaluation.scores import score_targets
 
     if not 0 <= args.bootstrap <= MAX_BOOTSTRAP or args.seed < 0:
         raise ConfigError(f'--bootstrap must be within 0..{MAX_BOOTSTRAP} and --seed at least 0')
+    if args.against is not None and not args.bootstrap:
+        raise ConfigError('--against: needs --bootstrap N, the number of resamples for the intervals')
     dataset = BopDataset.open(args.dataset)
     source = args.targets or args.dataset / 'test_targets_bop19.json'
     wanted = read_targets(source)
@@ -79,10 +88,16 @@ def run(args: argparse.Namespace) -> int:
         args.bootstrap,
         args.seed,
     )
+    record, lines = report.record(), closing_lines(report)
+    if args.against is not None:
+        others = score_targets(targets, read_results(args.against, infos), objects)
+        differences = paired_differences(scores, others, args.bootstrap, args.seed)
+        record['against'] = {name: vars(item) for name, item in differences.items()}
+        lines += difference_lines(differences)
     if wants_table(args):
         print(format_table(TABLE_HEADER, table_rows(report)))
-        print('\n'.join(closing_lines(report)))
-    write_json(report.record(), args.json)
+        print('\n'.join(lines))
+    write_json(record, args.json)
     return 0
 
 

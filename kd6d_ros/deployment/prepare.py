@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -83,8 +84,10 @@ def quiet() -> Iterator[None]:
     """Without the progress and warnings that ONNX Runtime's tools print."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
+    onnxruntime.set_default_logger_severity(3)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.root.setLevel(level)
+        onnxruntime.set_default_logger_severity(2)

@@ -62,8 +62,10 @@ def calibrate(prepared: onnx.ModelProto, images: Sequence[ImageArray], classes: 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / 'prepared.onnx'
         onnx.save(prepared, source)
-        calibrator = create_calibrator(source, list(OPERATORS), f'{folder}/augmented.onnx', kind, extra_options=options)
         with quiet():
+            calibrator = create_calibrator(
+                source, list(OPERATORS), f'{folder}/augmented.onnx', kind, extra_options=options
+            )
             for group in _groups(images):
                 calibrator.collect_data(_Images(group, classes))
             return calibrator.compute_data()

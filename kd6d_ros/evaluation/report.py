@@ -10,7 +10,7 @@ import numpy as np
 from kd6d_ros.evaluation.scores import InstanceScore
 
 if TYPE_CHECKING:
-    from kd6d_ros.types import FloatArray
+    from kd6d_ros.types import AnyArray, FloatArray
 
 VISIBILITY_BINS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 """Visible fractions; a bin holds its lower end, the last one also its upper end."""
@@ -139,22 +139,30 @@ def bootstrap_intervals(scores: Sequence[InstanceScore], samples: int, seed: int
     Instances of one image share its light and clutter, so images and not instances are drawn. An object
     that a resample misses altogether is left out of that resample's mean.
     """
+    sums = sums_by_image(scores)
+    rng = np.random.default_rng(seed)
+    values = np.array([resampled(sums, rng.integers(0, len(sums), len(sums))) for _ in range(samples)])
+    low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(RESAMPLED)}
+
+
+def sums_by_image(scores: Sequence[InstanceScore]) -> FloatArray:
+    """Per image and object (I, O, 4): instances, and sums of the two recalls and of the ADD hits."""
     images = {key: i for i, key in enumerate(sorted({(s.scene_id, s.image_id) for s in scores}))}
     objects = {key: i for i, key in enumerate(sorted({s.obj_id for s in scores}))}
-    # Per image and object: instances, and sums of the two recalls and of the ADD hits.
     sums = np.zeros((len(images), len(objects), 4))
     for score in scores:
         cell = images[score.scene_id, score.image_id], objects[score.obj_id]
         sums[cell] += [1, score.hits_mssd.mean(), score.hits_mspd.mean(), score.hit_add]
-    rng = np.random.default_rng(seed)
-    values = np.array([_resampled(sums, rng) for _ in range(samples)])
-    low, high = np.nanpercentile(values, [2.5, 97.5], axis=0)
-    names = ('ar_mssd', 'ar_mspd', 'mean_add_recall')
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(names)}
+    return sums
 
 
-def _resampled(sums: FloatArray, rng: np.random.Generator) -> Tuple[float, float, float]:
-    drawn = sums[rng.integers(0, len(sums), len(sums))].sum(axis=0)
+RESAMPLED = ('ar_mssd', 'ar_mspd', 'mean_add_recall')
+
+
+def resampled(sums: FloatArray, images: AnyArray) -> Tuple[float, float, float]:
+    """The values of RESAMPLED over some images, given by their rows in `sums` (``sums_by_image``)."""
+    drawn = sums[images].sum(axis=0)
     count = drawn[:, 0]
     total = count.sum()
     present = count > 0

@@ -190,3 +190,14 @@ def test_the_ground_truth_of_lmo_scores_full_marks(tmp_path, shared_data):
     assert record['overall']['targets'] == 717
     assert record['overall']['ar_mssd'] == record['overall']['ar_mspd'] == record['mean_add_recall'] == 1.0
     assert record['overall']['missing'] == 0
+
+
+def test_two_files_are_compared_on_the_same_images(dataset, capsys):
+    (dataset / 'other.csv').write_text('scene_id,im_id,obj_id,score,R,t,time\n' + '\n'.join(PERFECT[:1]) + '\n')
+    against = ['--against', str(dataset / 'other.csv')]
+    assert run(dataset, *PERFECT, extra=[*against, '--bootstrap', '50', '--json', str(dataset / 'out.json')]) == 0
+    assert 'mean_add_recall minus that of --against: +25.00 [' in capsys.readouterr().out
+    record = json.loads((dataset / 'out.json').read_text())
+    assert record['against']['mean_add_recall']['value'] == pytest.approx(0.25)
+    assert run(dataset, *PERFECT, extra=against) == 2
+    assert '--against: needs --bootstrap N' in capsys.readouterr().err
