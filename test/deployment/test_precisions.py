@@ -1,6 +1,7 @@
 """FP16 and INT8: what the files hold, that they compute what FP32 does, and what refuses to be exported."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe  # noqa: E402
 
+MODELS = Path(__file__).resolve().parents[2] / 'models'
 SPEC = NetworkSpec('darknet_tiny_h', (16, 32), 32, 1, 'group', classes=2, surface=16)
 ALL = ('fp32', 'fp16', 'int8', 'int8-cpu')
 
@@ -98,6 +100,33 @@ def test_every_precision_computes_nearly_what_fp32_does(exported, data):
             assert {tuple(row) for row in ours.centre} <= {
                 ((x + 0.5) * s - 0.5, (y + 0.5) * s - 0.5) for s in (16, 32) for x in range(6) for y in range(6)
             }
+
+
+def test_final_poses_of_int8_are_those_of_fp32():
+    """The committed demo network on frames of the demo bag, distances in shares of the distance to the camera."""
+    pytest.importorskip('rosbags', reason='bags need pip install kd6d_ros[bench]')
+    from kd6d_ros.benchmark.bag_frames import read_frames
+    from kd6d_ros.benchmark.bag_source import BagSource, find_topics
+    from kd6d_ros.inference.estimator import PoseEstimator
+    from kd6d_ros.inference.settings import EstimatorSettings
+
+    bundle = load_bundle(MODELS / 'demo')
+    estimators = [
+        PoseEstimator(bundle, make_engine(bundle, precision=precision, threads=1), EstimatorSettings(track=False))
+        for precision in ('fp32', 'int8')
+    ]
+    gaps = []
+    with BagSource(MODELS / 'demo_bag') as source:
+        for number, frame in enumerate(read_frames(source, find_topics(source))):
+            if number % 25 == 0:
+                both = [item.estimate(frame.image, frame.camera, float(number)) for item in estimators]
+                gaps += [
+                    np.linalg.norm(a.cam_from_obj.translation - b.cam_from_obj.translation)
+                    / b.cam_from_obj.translation[2]
+                    for a, b in zip(*both, strict=False)
+                ]
+    assert len(gaps) >= 6
+    assert np.median(gaps) < 0.02
 
 
 def test_the_files_are_what_they_say(exported):

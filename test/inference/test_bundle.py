@@ -10,7 +10,7 @@ import yaml
 
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.inference.bundle import load_bundle, load_mesh
-from kd6d_ros.inference.bundle_records import DecodeSpec
+from kd6d_ros.inference.bundle_records import DecodeSpec, Measured
 from kd6d_ros.inference.covariance import COLUMNS, CovarianceModel
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
@@ -355,3 +355,49 @@ def test_what_zipfile_and_numpy_may_raise_is_one_line(write, tetrahedron, monkey
     monkeypatch.setattr(np, 'load', fail)
     with pytest.raises(BundleError, match=r'mug\.npz: not an archive of plain arrays \((x|MemoryError)\)'):
         load_mesh(bundle, 'mug')
+
+
+def test_what_was_measured_of_a_precision_survives(write, tmp_path):
+    bundle = write(
+        measured={
+            'fp32': Measured(6.5, 300, 0.875, 0.0),
+        }
+    )
+    assert load_bundle(tmp_path / 'b').measured == bundle.measured
+    assert bundle.measured['fp32'].keypoint_error_px is None
+
+
+def test_a_bundle_of_schema_1_still_loads(write, tmp_path):
+    write()
+
+    def old(record):
+        record['schema'] = 1
+        record.pop('measured')
+
+    edit(tmp_path / 'b', old)
+    assert load_bundle(tmp_path / 'b').measured == {}
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        ({'int8': {}}, "measured.int8: 'int8' is not a precision of this bundle"),
+        ({'fp32': {'recall': 87.5}}, r'measured.fp32.recall: expected 0 \.\. 1, got 87.5'),
+        ({'fp32': {'latency': 1}}, r"measured.fp32.latency: unknown field; did you mean 'latency_ms'"),
+        ({'fp32': {'objects': 0.5}}, r'measured.fp32.objects: expected a whole number'),
+    ],
+)
+def test_a_wrong_measurement_is_named(write, tmp_path, value, message):
+    write()
+    edit(tmp_path / 'b', lambda record: record.update(measured=value))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(tmp_path / 'b')
+
+
+def test_int8_on_a_processor_is_the_file_made_for_it(write, tmp_path):
+    (tmp_path / 'x.onnx').write_bytes(b'not looked into')
+    bundle = write(engines={'int8': tmp_path / 'x.onnx', 'int8-cpu': tmp_path / 'x.onnx'})
+    assert bundle.engines['int8-cpu'] == 'model_int8_cpu.onnx'
+    assert bundle.cpu_precision('int8') == 'int8-cpu'
+    assert bundle.cpu_precision('fp32') == 'fp32'
+    assert replace(bundle, engines={'int8': 'x'}).cpu_precision('int8') == 'int8'
