@@ -12,10 +12,10 @@ import numpy as np
 
 from kd6d_ros.data.bop import BopDataset
 from kd6d_ros.data.bop_evaluation import check_sizes
+from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.geometry.cameras import project
 from kd6d_ros.training.held_out import held_out
-from kd6d_ros.training.windows import jitter_box
 from kd6d_ros.types import Detection
 
 if TYPE_CHECKING:

@@ -70,8 +70,8 @@ def naive(student: KeypointOutput, answer: Answer, batch: Batch, threshold: floa
 
 
 def surface(mine: Tensor, theirs: Tensor, mask: float) -> Term:
-    """Surface branches (N, C, 4, h, w) cell by cell: L1 distance of the points [diameters] weighted by the teacher's mask
-    probability where it is above a half, plus `mask` times the cross-entropy of the masks; counts the sum of these
+    """Surface branches (N, C, 4, h, w) cell by cell: L1 distance of the points [diameters] weighted by the teacher's
+    mask probability where it is above a half, plus `mask` times the cross-entropy of the masks; counts the sum of these
     weights. What is not finite in the teacher's answer counts for nothing."""
     finite = torch.isfinite(theirs).all(2)
     theirs = torch.where(finite[:, :, None], theirs.float(), torch.zeros_like(theirs, dtype=torch.float32))

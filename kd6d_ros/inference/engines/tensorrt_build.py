@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 3840
 """Largest k of TensorRT's TopK layer."""
 
-CPU_ONLY = ('int8-cpu', 'int8_cpu')
+CPU_ONLY = ('int8-cpu',)
 """Precisions with unsigned activations, which TensorRT does not take."""
 
 

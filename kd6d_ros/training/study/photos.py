@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kd6d_ros.data.bop import read_targets
-from kd6d_ros.data.bop_run import DatasetRun, RunOptions
 from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
+from kd6d_ros.data.bop_run import DatasetRun, RunOptions
 from kd6d_ros.evaluation.scores import score_targets
 from kd6d_ros.training.study.measure import open_gates
 from kd6d_ros.training.validation import TorchEngine, bundle_of
