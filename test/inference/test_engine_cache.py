@@ -24,7 +24,7 @@ CROP = (128, 128)
 
 @pytest.fixture
 def bundle(write, onnx_file):
-    return write(engines={'fp32': onnx_file, 'fp16': onnx_file, 'int8_cpu': onnx_file})
+    return write(engines={'fp32': onnx_file, 'fp16': onnx_file, 'int8-cpu': onnx_file})
 
 
 @pytest.fixture
@@ -228,10 +228,10 @@ def test_typing_follows_the_version():
 def test_what_tensorrt_cannot_run_is_one_line(source, bundle, folder, said):
     with pytest.raises(EngineError, match=r'TensorRT 8\.5\.2 is too old: 8\.6 or newer'):
         source(FakeTensorRt(Platform('8.5.2', 'Orin', '8.7')))
-    with pytest.raises(BundleError, match=r"has no 'int8' engine: it has fp16, fp32, int8_cpu"):
+    with pytest.raises(BundleError, match=r"has no 'int8' engine: it has fp16, fp32, int8-cpu"):
         source(precision='int8')
-    with pytest.raises(BundleError, match='int8_cpu has unsigned activations, which TensorRT does not take: use int8'):
-        source(precision='int8_cpu')
+    with pytest.raises(BundleError, match='int8-cpu has unsigned activations, which TensorRT does not take: use int8'):
+        source(precision='int8-cpu')
     large = replace(bundle, network=replace(bundle.network, max_cells=4000))
     with pytest.raises(EngineError, match='4000 cells, TensorRT picks at most 3840'):
         EngineSource(large, 'fp16', FakeTensorRt(), EngineCache(folder), BuildOptions(), said.append)

@@ -25,7 +25,7 @@ pytest.importorskip('onnxruntime')
 
 @pytest.fixture
 def bundle(write, onnx_file):
-    return write(engines={'fp32': onnx_file, 'fp16': onnx_file, 'int8_cpu': onnx_file})
+    return write(engines={'fp32': onnx_file, 'fp16': onnx_file, 'int8-cpu': onnx_file})
 
 
 @pytest.fixture(autouse=True)
@@ -148,10 +148,10 @@ def test_auto_says_why_it_is_not_tensorrt(bundle, monkeypatch):
 
 
 def test_auto_runs_a_network_for_the_cpu_on_the_cpu(bundle, backend):
-    engine = make_engine(bundle, 'auto', 'int8_cpu', threads=1)
-    assert engine.description.endswith('CPU, 1 threads, int8_cpu')
+    engine = make_engine(bundle, 'auto', 'int8-cpu', threads=1)
+    assert engine.description.endswith('CPU, 1 threads, int8-cpu')
     with pytest.raises(BundleError, match='use int8'):
-        make_engine(bundle, 'tensorrt', 'int8_cpu')
+        make_engine(bundle, 'tensorrt', 'int8-cpu')
 
 
 @pytest.mark.parametrize('engine', ['onnxruntime-cuda', 'onnxruntime-tensorrt'])
@@ -218,7 +218,7 @@ def test_the_command_prints_and_writes_what_it_built(bundle, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['--precision', 'int8'], "has no 'int8' engine: it has fp16, fp32, int8_cpu"),
+        (['--precision', 'int8'], "has no 'int8' engine: it has fp16, fp32, int8-cpu"),
         (['--workspace-mb', '0'], '--workspace-mb 0: expected 1 ..'),
     ],
 )
