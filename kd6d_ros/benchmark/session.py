@@ -211,5 +211,7 @@ def stage_times(log: SessionLog) -> Dict[str, List[float]]:
     for event in log.events:
         if event['kind'] == 'timing':
             for key, value in event['stages'].items():
+                if value == 'unknown':  # the age, where stamps and clock disagree
+                    continue
                 stages.setdefault(key[:-2] if key.endswith('_s') else key, []).append(float(value))
     return stages

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, List
 
 import numpy as np
 
-from kd6d_ros.geometry.transforms import rotation_angle, rotation_from_vector
+from kd6d_ros.geometry.transforms import (
+    nearest_rotation,
+    rotation_angle,
+    rotation_from_vector,
+    vector_from_rotation,
+)
 from kd6d_ros.types import ContinuousSymmetry, RigidTransform, Symmetries
 
 if TYPE_CHECKING:
@@ -28,6 +33,9 @@ REFERENCE_VIEW = np.array([[1.0, 0.0, 0.0], [0.0, -_HALF, -_HALF], [0.0, _HALF, 
 The labels of a symmetric object jump where its representative changes. Relative to this view they jump
 where objects that stand on a table (z up) are rarely seen: for an axis of revolution along z only when the
 object is seen exactly from 45 degrees below and upside down."""
+
+HOMING = np.radians(1.0)
+"""Most that ``steady_equivalent`` turns back to the canonical pose per image [rad]."""
 
 
 def rotation_about(symmetry: ContinuousSymmetry, angle: float) -> RigidTransform:
@@ -93,9 +101,44 @@ def canonical_pose(cam_from_obj: RigidTransform, symmetries: Symmetries) -> Rigi
     """
     if not symmetries:
         return cam_from_obj
-    centre = cam_from_obj.apply(symmetry_centre(symmetries)[None])[0]
-    reference = RigidTransform(_rotation_to(centre) @ REFERENCE_VIEW, cam_from_obj.translation)
-    return nearest_equivalent(cam_from_obj, reference, symmetries)
+    return nearest_equivalent(cam_from_obj, _reference(cam_from_obj, symmetries), symmetries)
+
+
+def steady_equivalent(cam_from_obj: RigidTransform, last: RigidTransform, symmetries: Symmetries) -> RigidTransform:
+    """The equivalent of a pose that follows `last`, that of the image before: no jumps and no spinning.
+
+    A discrete symmetry stays the one that is nearest to `last`. The angle about a continuous axis follows `last`
+    too, and turns back to that of ``canonical_pose`` by at most ``HOMING`` per image: what it picks up on the way
+    (the axis may go round in a loop) does not stay, and the same view ends in the same pose.
+    """
+    near = nearest_equivalent(cam_from_obj, last, symmetries)
+    if not symmetries.continuous:
+        return near
+    home = nearest_equivalent(near, _reference(near, symmetries), Symmetries(continuous=symmetries.continuous))
+    turn = vector_from_rotation(near.rotation.T @ home.rotation)
+    angle = float(np.linalg.norm(turn))
+    if angle <= HOMING:
+        return home
+    rotation = rotation_from_vector(turn * (HOMING / angle))
+    offset = symmetries.continuous[0].offset
+    return near @ RigidTransform(rotation, offset - rotation @ offset)
+
+
+def symmetric_distance(a: RigidTransform, b: RigidTransform, points: FloatArray, symmetries: Symmetries) -> float:
+    """Least RMS distance [m] between `points` (N, 3) [m, object frame] under an equivalent of `a` and under `b`.
+
+    The same for all equivalents of `a`, and 0 when `b` is one of them. Exact for continuous axes: the turn that is
+    best for the points has a closed form.
+    """
+    # In the object frame of a, where distances are the same.
+    target = a.inverse().apply(b.apply(points))
+    best = np.inf
+    for flip in (RigidTransform.identity(), *symmetries.discrete):
+        moved = flip.apply(points)
+        for turn in _turns_onto(moved, target, symmetries):
+            gaps = turn.apply(moved) - target
+            best = min(best, float(np.sqrt((gaps**2).sum(axis=1).mean())))
+    return best
 
 
 def symmetry_centre(symmetries: Symmetries) -> FloatArray:
@@ -104,6 +147,12 @@ def symmetry_centre(symmetries: Symmetries) -> FloatArray:
     flips = (RigidTransform.identity(), *symmetries.discrete)
     centre: FloatArray = np.mean([flip.apply(start[None])[0] for flip in flips], axis=0)
     return centre
+
+
+def _reference(cam_from_obj: RigidTransform, symmetries: Symmetries) -> RigidTransform:
+    """The reference view, turned with the line of sight to the object's symmetry centre."""
+    centre = cam_from_obj.apply(symmetry_centre(symmetries)[None])[0]
+    return RigidTransform(_rotation_to(centre) @ REFERENCE_VIEW, cam_from_obj.translation)
 
 
 def _cost(pose: RigidTransform, reference: RigidTransform) -> tuple[float, float]:
@@ -121,9 +170,26 @@ def _best_turn(
     spread = flip.rotation @ reference.rotation.T @ pose.rotation
     if _is_sphere(symmetries):
         offset = symmetries.continuous[0].offset
-        return RigidTransform(spread.T, offset - spread.T @ offset)
+        # Rounded to a rotation: a pose that follows its own last one would double the error with every image.
+        best = nearest_rotation(spread.T)
+        return RigidTransform(best, offset - best @ offset)
     turns = [rotation_about(symmetry, _best_angle(spread, symmetry.axis)) for symmetry in symmetries.continuous]
     return max(turns, key=lambda turn: float(np.trace(spread @ turn.rotation)))
+
+
+def _turns_onto(points: FloatArray, target: FloatArray, symmetries: Symmetries) -> List[RigidTransform]:
+    """For each continuous axis the turn that brings `points` nearest to `target` (N, 3); identity without any."""
+    if not symmetries.continuous:
+        return [RigidTransform.identity()]
+    if _is_sphere(symmetries):
+        offset = symmetries.continuous[0].offset
+        # Kabsch: the rotation about the centre that maximises tr(spread @ C).
+        rotation = nearest_rotation(((points - offset).T @ (target - offset)).T)
+        return [RigidTransform(rotation, offset - rotation @ offset)]
+    return [
+        rotation_about(item, _best_angle((points - item.offset).T @ (target - item.offset), item.axis))
+        for item in symmetries.continuous
+    ]
 
 
 def _best_angle(spread: FloatArray, axis: FloatArray) -> float:

@@ -29,6 +29,7 @@ from kd6d_ros.types import PoseEstimate
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, Detection, ImageArray
 
 SAME_INSTANCE = 0.5
@@ -39,6 +40,13 @@ KEEP_SECOND = 0.8
 
 SPARE_DETECTIONS = 2
 """Boxes of one object beyond max_instances that are tried, because the best-scored box can be wrong."""
+
+
+NOTES = {
+    'back': 'time went back: all instances dropped',
+    'pause': 'the images paused for longer than tracking_timeout_s: all instances dropped',
+}
+"""What to say about the time of an image, see ``Tracker.advance``."""
 
 
 class PoseEstimator:
@@ -64,9 +72,11 @@ class PoseEstimator:
         self._wanted = [bundle.index(name) for name in names]
         decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)
         self._measurer = Measurer(bundle, engine, self.settings, decode)
-        self._tracker = Tracker(self.settings.tracking_timeout_s, self.settings.max_instances)
+        self._tracker = Tracker(self.settings)
         self._last_search = -np.inf
         self._report = FrameReport()
+        self.workspace: Optional[Workspace] = None
+        """Where objects may be, for the next images; None: anywhere."""
 
     @property
     def report(self) -> FrameReport:
@@ -109,15 +119,14 @@ class PoseEstimator:
         start = perf_counter()
         _check_input(image, camera, stamp)
         self._report = FrameReport(stamp=stamp)
-        frame = Frame(image, camera)
+        frame = Frame(image, camera, self.workspace)
         time = self._tracker.advance(stamp)
         if time == 'repeated':
             self._report = FrameReport(stamp=stamp, mode='ignored', note='stamp repeated: image ignored')
             return []
-        note = ''
-        if time == 'back':
+        note = NOTES.get(time, '')
+        if note:
             self._last_search = -np.inf
-            note = 'time went back: all instances dropped'
         mode, candidates = self._look(frame, stamp, detections)
         poses = self._publishable(frame, candidates)
         frame.stages['total'] = perf_counter() - start
@@ -182,7 +191,10 @@ class PoseEstimator:
         requests = []
         for index in self._wanted:
             name = self.bundle.objects[index].name
-            own = [item for item in detections if item.object_name == name and _usable(item.box)]
+            named = [item for item in detections if item.object_name == name]
+            own = [item for item in named if _usable(item.box)]
+            for _ in range(len(named) - len(own)):
+                frame.reject(name, gates.BAD_BOX, 0.0, 0.0, 'detections')
             own.sort(key=lambda item: -item.score)
             requests += [
                 Request(index, np.asarray(item.box, dtype=np.float64), 'detections')
@@ -214,9 +226,9 @@ class PoseEstimator:
     def _better(self, frame: Frame, first: Optional[Candidate], second: Optional[Candidate]) -> Optional[Candidate]:
         if first is None or second is None:
             return first or second
-        if gates.check(second, self.settings, frame.camera) is not None:
+        if gates.check(second, self.settings, frame.camera, frame.workspace) is not None:
             return first
-        if gates.check(first, self.settings, frame.camera) is not None:
+        if gates.check(first, self.settings, frame.camera, frame.workspace) is not None:
             return second
         return second if second.quality >= KEEP_SECOND * first.quality else first
 
@@ -225,7 +237,7 @@ class PoseEstimator:
         for item in candidates:
             if item is None:
                 continue
-            rejection = gates.check(item, self.settings, frame.camera)
+            rejection = gates.check(item, self.settings, frame.camera, frame.workspace)
             if rejection is None:
                 out.append(item)
             else:
@@ -245,14 +257,20 @@ class PoseEstimator:
                 frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
             else:
                 kept.append(item)
-        committed = self._tracker.commit(kept)
+        published = []
+        for item, (track, pose) in zip(kept, self._tracker.commit(kept), strict=True):
+            if pose is None:
+                limit = self.settings.filter_max_jump * item.model.diameter
+                apart = np.linalg.norm(item.cam_from_obj.translation - track.pose.translation)
+                frame.reject(item.model.name, gates.OUTLIER, float(apart), limit, item.mode)
+            else:
+                published.append((item, track.instance_id, pose))
         with frame.timed('covariance'):
-            published = [(item, pose) for item, (_, pose) in zip(kept, committed, strict=True)]
-            covariances = self._uncertainty.of(published, frame.camera)
+            covariances = self._uncertainty.of([(item, pose) for item, _, pose in published], frame.camera)
         return [
             PoseEstimate(
                 object_name=item.model.name,
-                instance_id=track.instance_id,
+                instance_id=instance_id,
                 cam_from_obj=pose,
                 score=item.score,
                 inliers=item.inliers,
@@ -260,7 +278,7 @@ class PoseEstimator:
                 reprojection_error_px=item.rms,
                 covariance=covariance,
             )
-            for item, (track, pose), covariance in zip(kept, committed, covariances, strict=True)
+            for (item, instance_id, pose), covariance in zip(published, covariances, strict=True)
         ]
 
 

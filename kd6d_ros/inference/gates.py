@@ -14,6 +14,7 @@ from kd6d_ros.inference.records import Rejection
 if TYPE_CHECKING:
     from kd6d_ros.inference.evidence import Predictions
     from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, FloatArray, ObjectModel, RigidTransform
 
 NO_CELLS = 'no cell above the score threshold'
@@ -29,6 +30,9 @@ TOO_FAR = 'farther than max_distance'
 OUTSIDE = 'outside the image'
 DUPLICATE = 'same place as a better instance'
 TOO_MANY = 'more than max_instances'
+OUTLIER = 'outlier to the pose filter'
+WORKSPACE = 'outside the workspace'
+BAD_BOX = 'detection without a usable box'
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +81,18 @@ def visible_share(box: FloatArray, camera: Camera) -> float:
     return float(np.clip(inside, 0, None).prod() / area) if area > 0 else 0.0
 
 
-def check(candidate: Candidate, settings: EstimatorSettings, camera: Camera) -> Optional[Rejection]:
+def check(
+    candidate: Candidate, settings: EstimatorSettings, camera: Camera, workspace: Optional[Workspace] = None
+) -> Optional[Rejection]:
     """The first condition that the candidate fails, or None: it may be published."""
-    for reason, value, limit, fine in _conditions(candidate, settings, camera):
+    for reason, value, limit, fine in _conditions(candidate, settings, camera, workspace):
         if not fine:
             return Rejection(candidate.model.name, reason, value, limit, candidate.mode)
     return None
 
 
 def _conditions(
-    candidate: Candidate, settings: EstimatorSettings, camera: Camera
+    candidate: Candidate, settings: EstimatorSettings, camera: Camera, workspace: Optional[Workspace]
 ) -> Iterator[Tuple[str, float, float, bool]]:
     """(reason, value, limit, passes), written so that NaN never passes."""
     depth = float(candidate.cam_from_obj.translation[2])
@@ -104,3 +110,6 @@ def _conditions(
     yield TOO_NEAR, depth, settings.min_distance, depth >= settings.min_distance
     yield TOO_FAR, depth, settings.max_distance, depth <= settings.max_distance
     yield OUTSIDE, seen, settings.min_visible, seen >= settings.min_visible
+    if workspace is not None:
+        apart = workspace.distance(candidate.model, candidate.cam_from_obj)
+        yield WORKSPACE, apart, 0.0, apart <= 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
     from kd6d_ros.inference.engines.base import Engine
     from kd6d_ros.inference.settings import EstimatorSettings
+    from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, FloatArray, ImageArray, LocalPredictions
 
 
@@ -41,6 +42,7 @@ class Frame:
 
     image: ImageArray
     camera: Camera
+    workspace: Optional[Workspace] = None
     stages: Dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     rejections: List[Rejection] = field(default_factory=list)
     regions: List[RegionReport] = field(default_factory=list)

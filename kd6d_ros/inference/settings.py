@@ -78,6 +78,19 @@ class EstimatorSettings:
     tracking_timeout_s: float = _setting(
         1.0, 'Seconds after which an object that was not seen loses its instance id.', 0.0, 3600.0
     )
+    filter: bool = _setting(False, 'Smooth the poses of each instance over time and refuse outliers.')
+    filter_time_s: float = _setting(
+        0.1, 'Time constant of the filter in seconds: a moving object is seen that much late.', 0.001, 10.0
+    )
+    filter_max_jump: float = _setting(
+        0.3, 'A pose this many diameters from where the object is expected is an outlier to the filter.', 0.01, 100.0
+    )
+    filter_max_turn: float = _setting(
+        0.6, 'A pose turned by this many radians since the last one is an outlier to the filter.', 0.01, 3.2
+    )
+    filter_reset_count: int = _setting(
+        3, 'This many outliers in a row that agree with each other are the truth: the filter starts anew.', 2, 100
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.objects, str):

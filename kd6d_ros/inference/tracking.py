@@ -1,7 +1,8 @@
 """Who is who over time: instance ids, the region where an object is expected next, symmetric equivalents.
 
 Time rules: a stamp equal to the last one is a repeated image and is ignored; a stamp that goes back means
-another recording or a bag loop, so everything known is dropped and the image is treated as the first.
+another recording or a bag loop, so everything known is dropped and the image is treated as the first; after a
+pause longer than the time-out nothing is known any more either.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from kd6d_ros.geometry.symmetries import nearest_equivalent
+from kd6d_ros.geometry.symmetries import canonical_pose, steady_equivalent, symmetric_distance
+from kd6d_ros.inference.pose_filter import PoseFilter
 from kd6d_ros.types import RigidTransform
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.gates import Candidate
+    from kd6d_ros.inference.settings import EstimatorSettings
     from kd6d_ros.types import FloatArray, ObjectModel
 
 REACH = 1.5
@@ -23,6 +26,9 @@ REACH = 1.5
 
 LONGEST_STEP_S = 0.25
 """Velocity is taken from, and used over, no longer time than this."""
+
+Committed = Tuple['Track', Optional[RigidTransform]]
+"""The track of a candidate and its pose to publish; None when the filter takes it for an outlier."""
 
 
 @dataclass
@@ -34,6 +40,7 @@ class Track:
     pose: RigidTransform
     stamp: float
     velocity: FloatArray
+    filter: Optional[PoseFilter] = None
     seen: bool = True
 
     @property
@@ -58,8 +65,8 @@ class Tracker:
     far away takes the nearest id that was not seen, so the only mug in a scene stays mug_0.
     """
 
-    def __init__(self, timeout_s: float, max_instances: int = 1) -> None:
-        self._timeout, self._most = timeout_s, max_instances
+    def __init__(self, settings: EstimatorSettings) -> None:
+        self._settings = settings
         self._stamp = -np.inf
         self.tracks: List[Track] = []
 
@@ -69,90 +76,105 @@ class Tracker:
         self.tracks = []
 
     def advance(self, stamp: float) -> str:
-        """Move to the time of a new image; returns 'new', 'repeated' or 'back'. Drops timed-out tracks."""
+        """Move to the time of a new image: 'new', 'repeated', 'back', or 'pause' when a gap in the stamps has cost
+        all instances. Drops timed-out tracks."""
         if stamp == self._stamp:
             return 'repeated'
         back = stamp < self._stamp
         if back:
             self.reset()
-        self._stamp = stamp
-        self.tracks = [item for item in self.tracks if stamp - item.stamp <= self._timeout]
-        return 'back' if back else 'new'
+        gap, self._stamp = stamp - self._stamp, stamp
+        known = len(self.tracks)
+        self.tracks = [item for item in self.tracks if stamp - item.stamp <= self._settings.tracking_timeout_s]
+        if back:
+            return 'back'
+        paused = known > 0 and gap > max(self._settings.tracking_timeout_s, LONGEST_STEP_S)
+        return 'pause' if paused else 'new'
 
     def of(self, name: str) -> List[Track]:
         """Live tracks of one object."""
         return [item for item in self.tracks if item.model.name == name]
 
-    def commit(self, accepted: Sequence[Candidate]) -> List[Tuple[Track, RigidTransform]]:
-        """Give every accepted candidate its track, in order; returns the pose to publish for each.
+    def commit(self, accepted: Sequence[Candidate]) -> List[Committed]:
+        """Give every accepted candidate its track, in order, with the pose to publish.
 
-        A candidate from a track's own region keeps that track; others take the nearest free one within
-        reach, or start a new one. The pose is the symmetric equivalent nearest to the track's last pose.
+        Candidates and tracks are paired by their symmetry-aware distance, closest first and within reach of where
+        the track is expected; what is left stays with the track whose region it came from, or starts a new one.
+        The pose of an instance is canonical when it starts and then the equivalent that follows its last pose.
         """
         for item in self.tracks:
             item.seen = False
-        chosen: Dict[int, Track] = {}
+        chosen = self._nearest_pairs(accepted)
         for index, candidate in enumerate(accepted):
             for item in self.of(candidate.model.name):
-                if candidate.track == item.number and not item.seen:
+                if index not in chosen and candidate.track == item.number and not item.seen:
                     item.seen, chosen[index] = True, item
-        chosen.update(self._nearest_pairs(accepted, chosen))
-        out = []
+        out: List[Committed] = []
         for index, candidate in enumerate(accepted):
             track = chosen.get(index)
-            if track is None:
-                track = self._take_over(candidate) or self._start(candidate)
+            if track is not None:
+                out.append((track, self._update(track, candidate)))
             else:
-                self._update(track, candidate)
-            out.append((track, track.pose))
+                out.append(self._take_over(candidate) or self._start(candidate))
         return out
 
-    def _nearest_pairs(self, accepted: Sequence[Candidate], chosen: Dict[int, Track]) -> List[Tuple[int, Track]]:
-        """Nearest (candidate, free track) pairs, closest first."""
+    def _nearest_pairs(self, accepted: Sequence[Candidate]) -> Dict[int, Track]:
+        """Track by index of the candidate: nearest pairs of one object, closest first.
+
+        The distance is that of the corners of the 3D box, so two instances that lie close are told apart by how
+        they are turned, unless the turn is a symmetry.
+        """
         pairs = []
         for index, candidate in enumerate(accepted):
-            if index in chosen:
-                continue
             for order, item in enumerate(self.tracks):
-                if item.seen or item.model.name != candidate.model.name:
+                if item.model.name != candidate.model.name:
                     continue
-                gap = candidate.cam_from_obj.translation - item.expected(self._stamp).translation
-                distance = float(np.linalg.norm(gap))
-                if distance <= REACH * item.model.diameter:
+                pose, expected = candidate.cam_from_obj, item.expected(self._stamp)
+                if np.linalg.norm(pose.translation - expected.translation) <= REACH * item.model.diameter:
+                    model = item.model
+                    distance = symmetric_distance(pose, expected, model.keypoints, model.symmetries)
                     pairs.append((distance, index, order))
-        out: List[Tuple[int, Track]] = []
-        taken = set()
+        out: Dict[int, Track] = {}
         for _, index, order in sorted(pairs):
-            if index not in taken and not self.tracks[order].seen:
-                taken.add(index)
+            if index not in out and not self.tracks[order].seen:
                 self.tracks[order].seen = True
-                out.append((index, self.tracks[order]))
+                out[index] = self.tracks[order]
         return out
 
-    def _take_over(self, candidate: Candidate) -> Optional[Track]:
+    def _take_over(self, candidate: Candidate) -> Optional[Committed]:
         """The nearest unseen track, moved to the candidate, when the object may not have another one."""
         tracks = self.of(candidate.model.name)
         free = [item for item in tracks if not item.seen]
-        if len(tracks) < self._most or not free:
+        if len(tracks) < self._settings.max_instances or not free:
             return None
         place = candidate.cam_from_obj.translation
         track = min(free, key=lambda item: float(np.linalg.norm(place - item.pose.translation)))
-        self._update(track, candidate)
+        pose = self._update(track, candidate)
         track.seen, track.velocity = True, np.zeros(3)
-        return track
+        return track, pose
 
-    def _start(self, candidate: Candidate) -> Track:
-        used = {item.number for item in self.of(candidate.model.name)}
+    def _start(self, candidate: Candidate) -> Committed:
+        model = candidate.model
+        used = {item.number for item in self.of(model.name)}
         number = next(n for n in range(len(used) + 1) if n not in used)
-        track = Track(candidate.model, number, candidate.cam_from_obj, self._stamp, np.zeros(3))
+        pose = canonical_pose(candidate.cam_from_obj, model.symmetries)
+        track = Track(model, number, pose, self._stamp, np.zeros(3))
+        if self._settings.filter:
+            track.filter = PoseFilter(model, self._settings)
+            track.filter.update(pose, pose, self._stamp)
         self.tracks.append(track)
-        return track
+        return track, pose
 
-    def _update(self, track: Track, candidate: Candidate) -> None:
-        pose = candidate.cam_from_obj
-        if track.model.symmetries:
-            pose = nearest_equivalent(pose, track.pose, track.model.symmetries)
+    def _update(self, track: Track, candidate: Candidate) -> Optional[RigidTransform]:
+        """Move a track to a candidate; the pose to publish, or None for an outlier, which moves nothing."""
+        pose = steady_equivalent(candidate.cam_from_obj, track.pose, track.model.symmetries)
+        published: Optional[RigidTransform] = pose
+        if track.filter is not None:
+            published = track.filter.update(pose, track.expected(self._stamp), self._stamp)
+            if published is None:
+                return None
         step = self._stamp - track.stamp
         moved = pose.translation - track.pose.translation
         track.velocity = moved / step if 0 < step <= LONGEST_STEP_S else np.zeros(3)
         track.pose, track.stamp = pose, self._stamp
+        return published

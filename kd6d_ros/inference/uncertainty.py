@@ -44,7 +44,9 @@ class Uncertainty:
         assert self._model is not None
         own = item.cam_from_obj.translation
         found = self._model.predict(evidence, own, item.model.name)
-        return None if found is None else after_symmetry(found, pose.translation - own)
+        if found is None or not item.model.symmetries:
+            return found
+        return after_symmetry(found, pose.translation - own)
 
 
 def _evidence(item: Candidate, camera: Camera) -> Evidence:

@@ -21,6 +21,9 @@ LOG_PERIOD_S = 10.0
 MOST_KINDS = 64
 """Most problems of single images that are remembered: their kinds hold words of other people's messages."""
 
+WINDOW = 300
+"""Percentiles are over this many images: ten seconds at 30 Hz."""
+
 
 @dataclass
 class Problem:
@@ -94,9 +97,9 @@ class Problems:
 
 
 class Statistics:
-    """Counts and the last stage times. Thread-safe."""
+    """Counts and the stage times of the last `window` images. Thread-safe."""
 
-    def __init__(self, window: int = 200) -> None:
+    def __init__(self, window: int = WINDOW) -> None:
         self._lock = threading.Lock()
         self._window = window
         self._counts: Dict[str, int] = {}
@@ -142,15 +145,17 @@ class Statistics:
             return 0.0
         return (len(recent) - 1) / (recent[-1] - recent[0])
 
-    def percentiles(self) -> Dict[str, Tuple[float, float]]:
-        """(p50, p95) [s] per stage over the last images."""
+    def percentiles(self) -> Dict[str, Tuple[float, float, float]]:
+        """(p50, p95, p99) [s] per stage over the last images."""
         with self._lock:
             copies = {stage: sorted(values) for stage, values in self._times.items() if values}
-        return {stage: (_nearest_rank(v, 0.5), _nearest_rank(v, 0.95)) for stage, v in copies.items()}
+        return {
+            stage: (_nearest_rank(v, 50), _nearest_rank(v, 95), _nearest_rank(v, 99)) for stage, v in copies.items()
+        }
 
 
-def _nearest_rank(ordered: List[float], share: float) -> float:
-    return ordered[max(0, -(-len(ordered) * int(share * 100) // 100) - 1)]
+def _nearest_rank(ordered: List[float], percent: int) -> float:
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 def diagnostics_message(stamp: Any, name: str, problems: Problems, sections: Mapping[str, Mapping[str, str]]) -> Any:

@@ -28,6 +28,9 @@ class Loaded:
     bundle: str
     engine: str
     rebuild: Callable[[EstimatorSettings], Estimator]
+    precision: str = ''
+    folder: str = ''
+    """What really runs, and where the bundle lies; empty when unknown."""
 
 
 Factory = Callable[[Mapping[str, Any], 'EstimatorSettings'], Loaded]
@@ -59,7 +62,8 @@ def load_estimator(values: Mapping[str, Any], settings: EstimatorSettings) -> Lo
     warm_up = getattr(engine, 'warm_up', None)
     if warm_up is not None:
         warm_up()
-    return Loaded(models, build(settings), f'{bundle.name} ({bundle.folder})', engine.description, build)
+    name = f'{bundle.name} ({bundle.folder})'
+    return Loaded(models, build(settings), name, engine.description, build, engine.precision, str(bundle.folder or ''))
 
 
 def with_mesh(bundle: Bundle, name: str, folder: str) -> ObjectModel:
@@ -97,4 +101,9 @@ def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:
 
 def describe(loaded: Loaded) -> Dict[str, str]:
     """Key and value pairs for diagnostics."""
-    return {'bundle': loaded.bundle, 'engine': loaded.engine, 'objects': ', '.join(loaded.models)}
+    return {
+        'bundle': loaded.bundle,
+        'engine': loaded.engine,
+        'precision': loaded.precision or 'unknown',
+        'objects': ', '.join(loaded.models),
+    }

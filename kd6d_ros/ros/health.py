@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LOSS_SHARE = 0.05
 """Lost images are reported from this share of those that were sent."""
 
+PERCENTILES = ('p50', 'p95', 'p99')
+
 WORDS = {'image': 'image', 'camera_info': 'CameraInfo', 'detections_in': 'detections'}
 
 
@@ -73,6 +75,26 @@ def _missing(inputs: Inputs, role: str, age: float) -> str:
     )
 
 
+def window_figures(node: Any) -> Dict[str, str]:
+    """The same figures for ~/timing: counts since activation, rates [1/s], percentiles [s] over the last images."""
+    statistics, inputs = node.statistics, node.inputs
+    out = {'images_in_hz': f'{statistics.rate("arrived"):.3f}', 'images_out_hz': f'{statistics.rate("processed"):.3f}'}
+    if inputs is not None:
+        out['images_arrived'] = str(inputs.arrived)
+        out['images_lost'] = str(inputs.losses.lost)
+        out['images_replaced'] = str(node.worker.dropped + inputs.replaced)
+    for name in ('processed', 'asked', 'refused'):
+        out[f'images_{name}'] = str(statistics.get(name))
+    for start in ('dropped ', 'rejected '):
+        for reason, count in sorted(statistics.counts(start).items()):
+            out[(start + reason).replace(' ', '_')] = str(count)
+    for stage, values in statistics.percentiles().items():
+        out.update({f'{stage}_{name}_s': f'{value:.6f}' for name, value in zip(PERCENTILES, values, strict=True)})
+    if node.loaded is not None:
+        out.update(engine=node.loaded.engine, precision=node.loaded.precision)
+    return out
+
+
 def sections(node: Any) -> Dict[str, Dict[str, str]]:
     """Key and value pairs of each section."""
     statistics = node.statistics
@@ -90,16 +112,25 @@ def sections(node: Any) -> Dict[str, Dict[str, str]]:
         # Each image that arrived is processed, or one of these.
         second['images replaced by a newer one'] = str(node.worker.dropped + inputs.replaced)
         second['images refused'] = str(statistics.get('refused'))
+        for reason, count in sorted(statistics.counts('dropped ').items()):
+            second[f'images dropped: {reason}'] = str(count)
+        second['images looked at on request'] = str(statistics.get('asked'))
+        second['images per second in'] = f'{statistics.rate("arrived"):.2f}'
         second['images waiting'] = str(node.worker.waiting + inputs.waiting)
         if 'detections_in' in inputs.topics:
             second['images without detections'] = str(inputs.unmatched)
+            second['detections without image'] = str(inputs.stray)
     third = {
         'images processed': str(statistics.get('processed')),
         'images per second': f'{statistics.rate("processed"):.2f}',
+        'requests waiting': str(node.asking.book.waiting),
         'poses published': str(statistics.get('poses')),
     }
     for reason, count in sorted(statistics.counts('rejected ').items()):
         third[f'rejected: {reason}'] = str(count)
-    for stage, (p50, p95) in statistics.percentiles().items():
-        third[f'{stage} p50 / p95 (ms)'] = f'{p50 * 1e3:.2f} / {p95 * 1e3:.2f}'
+    percentiles = statistics.percentiles()
+    for stage, values in percentiles.items():
+        third[f'{stage} p50 / p95 / p99 (ms)'] = ' / '.join(f'{value * 1e3:.2f}' for value in values)
+    if percentiles and 'age' not in percentiles:
+        third['age p50 / p95 / p99 (ms)'] = 'unknown'
     return {'node': first, 'input': second, 'estimation': third}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -12,7 +12,8 @@ from vision_msgs.msg import Detection2DArray
 
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.ros import qos
-from kd6d_ros.ros.messages import boxes_from, unknown_class
+from kd6d_ros.ros.diagnostics import WARN
+from kd6d_ros.ros.messages import boxes_from, unknown_class, unknown_class_text
 from kd6d_ros.ros.pipeline import Frame, stamp_ns
 from kd6d_ros.ros.stamps import LossCounter
 
@@ -36,15 +37,26 @@ def input_topics(node: Any, compressed: bool) -> Dict[str, str]:
     return {**topics, 'image': image_topic(topics['image'], compressed)}
 
 
+Key = Tuple[int, str]
+"""Stamp [ns] and frame of an image and of the detections in it."""
+
+
+def key_of(header: Any) -> Key:
+    return stamp_ns(header), str(header.frame_id)
+
+
 class Matcher:
-    """Pairs images and detections of the same stamp, whichever comes first."""
+    """Pairs images and detections of the same stamp and frame (their key), whichever comes first.
+
+    `unmatched` counts images that no detections came for, `stray` detections that no image came for.
+    """
 
     def __init__(self) -> None:
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
-        self._boxes: OrderedDict[int, List[Detection]] = OrderedDict()
-        self.unmatched = 0
+        self._frames: OrderedDict[Key, Frame] = OrderedDict()
+        self._boxes: OrderedDict[Key, List[Detection]] = OrderedDict()
+        self.unmatched = self.stray = 0
 
-    def frame(self, stamp: int, frame: Frame) -> Optional[Frame]:
+    def frame(self, stamp: Key, frame: Frame) -> Optional[Frame]:
         """The frame with its detections, or None while they are missing."""
         if stamp in self._boxes:
             return self._with(frame, self._boxes.pop(stamp))
@@ -56,13 +68,14 @@ class Matcher:
             self.unmatched += 1
         return None
 
-    def boxes(self, stamp: int, boxes: List[Detection]) -> Optional[Frame]:
+    def boxes(self, stamp: Key, boxes: List[Detection]) -> Optional[Frame]:
         """The frame that waited for these detections, or None."""
         if stamp in self._frames:
             return self._with(self._frames.pop(stamp), boxes)
         self._boxes[stamp] = boxes
         if len(self._boxes) > WAITING:
             self._boxes.popitem(last=False)
+            self.stray += 1
         return None
 
     @property
@@ -85,10 +98,11 @@ class Inputs:
         detections: Optional[Mapping[str, str]],
         offer: Callable[[Frame], None],
         incompatible: Callable[[str, str, str], None],
-        unknown_class: Callable[[str, Iterable[str]], None],
     ) -> None:
+        """`detections`: objects by what a detector may call them, None without detections; `node` counts what comes
+        and reports what is wrong with it."""
         self._node, self._compressed, self._offer = node, compressed, offer
-        self._incompatible, self._unknown_class = incompatible, unknown_class
+        self._incompatible = incompatible
         self._aliases = detections
         self._matcher = Matcher()
         self._info: Optional[Any] = None
@@ -154,6 +168,7 @@ class Inputs:
     def _on_image(self, message: Any) -> None:
         self.image_at = monotonic()
         self.arrived += 1
+        self._node.statistics.mark('arrived')
         self.losses.add(stamp_ns(message.header))
         frame = Frame(message, self._info, self._compressed, self.image_at)
         if self._info is None:
@@ -167,7 +182,7 @@ class Inputs:
         if self._aliases is None:
             self._offer(frame)
             return
-        matched = self._matcher.frame(stamp_ns(frame.message.header), frame)
+        matched = self._matcher.frame(key_of(frame.message.header), frame)
         if matched is not None:
             self._offer(matched)
 
@@ -176,15 +191,28 @@ class Inputs:
         names = self._aliases or {}
         unknown = unknown_class(message, names)
         if unknown is not None:
-            self._unknown_class(unknown, names)
-        frame = self._matcher.boxes(stamp_ns(message.header), boxes_from(message, names))
+            self._node.problem('unknown class', 'input', WARN, unknown_class_text(unknown, names))
+        before = self._matcher.stray
+        frame = self._matcher.boxes(key_of(message.header), boxes_from(message, names))
         if frame is not None:
             self._offer(frame)
+        elif self._matcher.stray > before:
+            stamp, frame_id = key_of(message.header)
+            text = (
+                f'{self._matcher.stray} messages on detections_in match no image by stamp and frame_id (now stamp '
+                f'{stamp * 1e-9:.3f}, frame {frame_id!r}): the detector must copy the header of its image'
+            )
+            self._node.problem('stray detections', 'input', WARN, text)
 
     @property
     def unmatched(self) -> int:
         """Images that no detections came for."""
         return self._matcher.unmatched
+
+    @property
+    def stray(self) -> int:
+        """Detections that no image came for."""
+        return self._matcher.stray
 
     @property
     def waiting(self) -> int:

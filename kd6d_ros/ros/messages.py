@@ -80,12 +80,25 @@ def tf_message(header: Any, poses: Iterable[PoseEstimate], prefix: str) -> TFMes
     """One message with every object of one image; child frame = prefix + instance id."""
     transforms = []
     for pose in poses:
-        x, y, z = (float(value) for value in pose.cam_from_obj.translation)
         item = TransformStamped(header=header, child_frame_id=prefix + pose.instance_id)
-        item.transform.translation = Vector3(x=x, y=y, z=z)
-        item.transform.rotation = _quaternion(pose.cam_from_obj)
+        _set_transform(item, pose.cam_from_obj)
         transforms.append(item)
     return TFMessage(transforms=transforms)
+
+
+def transform_stamped(stamp_ns: int, frame_id: str, child: str, frame_from_child: RigidTransform) -> TransformStamped:
+    """One transform with the stamp [ns] of an image."""
+    item = TransformStamped(child_frame_id=child)
+    item.header.stamp.sec, item.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+    item.header.frame_id = frame_id
+    _set_transform(item, frame_from_child)
+    return item
+
+
+def _set_transform(item: TransformStamped, transform: RigidTransform) -> None:
+    x, y, z = (float(value) for value in transform.translation)
+    item.transform.translation = Vector3(x=x, y=y, z=z)
+    item.transform.rotation = _quaternion(transform)
 
 
 def image_message(header: Any, image: ImageArray) -> Image:
@@ -96,11 +109,17 @@ def image_message(header: Any, image: ImageArray) -> Image:
     return message
 
 
-def timing_message(header: Any, name: str, stages: Mapping[str, float]) -> DiagnosticArray:
-    """Stage times of one image as key and value [s], with the header of the image."""
+def timing_message(header: Any, name: str, stages: Mapping[str, float], window: Mapping[str, str]) -> DiagnosticArray:
+    """Stage times [s] of one image, with its header; in a second status the figures over the last images."""
     values = [KeyValue(key=f'{stage}_s', value=f'{seconds:.6f}') for stage, seconds in stages.items()]
+    if 'age' not in stages:
+        values.append(KeyValue(key='age_s', value='unknown'))
     status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f'{name}: timing', values=values)
-    return DiagnosticArray(header=header, status=[status])
+    figures = [KeyValue(key=key, value=value) for key, value in window.items()]
+    return DiagnosticArray(
+        header=header,
+        status=[status, DiagnosticStatus(level=DiagnosticStatus.OK, name=f'{name}: window', values=figures)],
+    )
 
 
 def boxes_from(message: Any, names: Mapping[str, str]) -> List[Detection]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import traceback
 from concurrent.futures import TimeoutError  # noqa: A004  (the built-in one from Python 3.11)
-from typing import Any, Iterable, Mapping, Optional
+from functools import partial
+from typing import Any, Mapping, Optional
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -16,20 +17,24 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
-from kd6d_ros.errors import CameraError, ConfigError, ImageError, Kd6dError
+from kd6d_ros.errors import ConfigError, Kd6dError
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros import qos
 from kd6d_ros.ros.cv_bridge_probe import choose_decoder
-from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message, fault_text, kind_of
+from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message, fault_text
 from kd6d_ros.ros.factory import Factory, Loaded, describe, load_estimator
+from kd6d_ros.ros.frames import Frames, WorkspaceBox
+from kd6d_ros.ros.get_pose import Asking
 from kd6d_ros.ros.health import check_inputs, sections
+from kd6d_ros.ros.image_work import CLOCKS, handle_image, offer_image
 from kd6d_ros.ros.inputs import Inputs, input_topics
 from kd6d_ros.ros.lifecycle import AnsweringLifecycleNode
-from kd6d_ros.ros.messages import aliases, unknown_class_text
+from kd6d_ros.ros.messages import aliases
 from kd6d_ros.ros.outputs import Outputs
 from kd6d_ros.ros.parameter_server import ParameterServer
 from kd6d_ros.ros.params import settings_from, tf_prefix
-from kd6d_ros.ros.pipeline import Frame, FramePipeline, stamp_ns
+from kd6d_ros.ros.pipeline import Frame, FramePipeline
+from kd6d_ros.ros.watch import TfWatch, check_surroundings
 from kd6d_ros.ros.worker import LatestItemWorker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -52,13 +57,16 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         self._outputs: Optional[Outputs] = None
         self._pipeline: Optional[FramePipeline] = None
         self._settings: Optional[EstimatorSettings] = None
-        self._configuring = self._publishing = False
+        self._configuring = self.publishing = False
         self.parameters = ParameterServer(
             self, lambda: self._configuring or self.loaded is not None, self._apply_settings
         )
         for index, text in enumerate(self.parameters.unknown):
             self.problem(f'unknown parameter {index}', 'node', WARN, text, lasting=True)
         self.worker: LatestItemWorker[Frame] = LatestItemWorker(self._process, self._crashed)
+        self.frames = Frames(self)
+        self.asking = Asking(self, self.frames)
+        self._tf_watch = TfWatch(self)
         self._diagnostics = Node.create_publisher(self, DiagnosticArray, '/diagnostics', qos.output_profile())
         # A steady clock: with use_sim_time and no /clock a ROS timer would never fire.
         self._timer = self.create_timer(
@@ -106,17 +114,17 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         self.problems.clear_group('qos subscription')
         boxes = aliases(loaded.models.values()) if self.parameters.value('use_detections') else None
         # Before the subscriptions, whose first image may come at once.
-        self._publishing = True
+        self.publishing = True
         self.worker.open()
+        self.asking.start(loaded.models, self.tf_prefix(), self.parameters.value('streaming'))
         try:
-            self.inputs = Inputs(
-                self, self._compressed(), boxes, self.worker.offer, self._incompatible, self._unknown_class
-            )
+            self.inputs = Inputs(self, self._compressed(), boxes, partial(offer_image, self), self._incompatible)
         except ConfigError as error:
             self._drain()
             self.problem('activate', 'node', ERROR, f'activate failed: {error}', lasting=True, always=True)
             return FAILURE
         self.problems.clear('activate')
+        self._tf_watch.start(self._outputs)
         self._check_search(pipeline)
         self.get_logger().info(f'active: {describe(loaded)["objects"]} from {self.inputs.topics["image"]}')
         return super().on_activate(state)
@@ -124,6 +132,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the image in work; nothing is published after this returns."""
         self._drain()
+        self.problems.clear(CLOCKS)
         # Nothing says when the other side is gone or has changed its mind, so what was said ends here.
         self.problems.clear_group('qos ')
         self.problems.clear('search')
@@ -148,6 +157,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
     def destroy_node(self) -> None:
         self._drain()
         self._release()
+        self.asking.destroy()
         self.worker.stop(DRAIN_S)
         super().destroy_node()
 
@@ -157,15 +167,17 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         values = self.parameters.values()
         settings = settings_from(values)
         self.decoder, reason, decode = choose_decoder(values['image_decoder'])
+        if values['workspace_frame']:
+            self.frames.open(f'workspace_frame {values["workspace_frame"]!r}')
         loaded: Loaded = self.worker.call(lambda: self._factory(values, settings))
-        prefix = tf_prefix(values['tf_prefix'], self.get_namespace())
-        self._outputs = Outputs(self, loaded.models, prefix, self._incompatible)
+        self._outputs = Outputs(self, loaded.models, self.tf_prefix(), self._incompatible)
         self._pipeline = FramePipeline(
             loaded.estimator,
             decode,
             values['image_rectified'],
             values['max_image_pixels'],
             values['time_jump_s'],
+            WorkspaceBox(values['workspace_frame'], self.parameters.value, self.frames),
         )
         self._settings = settings
         self.loaded = loaded
@@ -187,16 +199,15 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         text = f'nothing tells the node where to look ({reason}): set find or use_detections'
         self.problem('search', 'estimation', WARN, text, lasting=True)
 
-    def _unknown_class(self, name: str, known: Iterable[str]) -> None:
-        self.problem('unknown class', 'input', WARN, unknown_class_text(name, known))
-
     def _drain(self) -> None:
+        self.asking.stop()
+        self._tf_watch.stop()
         if self.inputs is not None:
             self.inputs.destroy()
             self.inputs = None
         if not self.worker.close(DRAIN_S):
             self.get_logger().warning(f'the image in work took longer than {DRAIN_S:g} s: its poses are not published')
-        self._publishing = False
+        self.publishing = False
         if self._outputs is not None:
             self._outputs.clear_markers()
 
@@ -204,6 +215,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         """Undo configure."""
         self.problems.clear_group('qos ')
         self.problems.clear_group('override ')
+        self.frames.close()
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -219,29 +231,8 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
     def _process(self, frame: Frame) -> None:
         """One image, in the worker's thread."""
         pipeline, outputs = self._pipeline, self._outputs
-        if pipeline is None or outputs is None:
-            return
-        try:
-            outcome = pipeline.process(frame)
-        except Kd6dError as error:
-            self.statistics.mark('refused')
-            section = 'input' if isinstance(error, (ImageError, CameraError)) else 'estimation'
-            self.problem(kind_of(str(error)), section, ERROR, str(error))
-            return
-        if not self._publishing:
-            return
-        value = self.parameters.value
-        stages = dict(outcome.stages)
-        stages.update(outputs.publish(outcome, value('publish_tf'), value('marker_lifetime_s')))
-        stages['age'] = self.get_clock().now().nanoseconds * 1e-9 - stamp_ns(outcome.header) * 1e-9
-        outputs.publish_timing(outcome.header, self.label, stages)
-        self.statistics.mark('processed')
-        self.statistics.count('poses', len(outcome.poses))
-        for rejection in outcome.rejections:
-            self.statistics.count(f'rejected {rejection.reason}')
-        self.statistics.times(stages)
-        if outcome.note:
-            self.problem('note', 'estimation', WARN, outcome.note)
+        if pipeline is not None and outputs is not None:
+            handle_image(self, pipeline, outputs, frame)
 
     def _crashed(self, error: BaseException) -> None:
         """An error nobody foresaw must not end the worker."""
@@ -290,10 +281,15 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         section = 'input' if role == 'subscription' else 'node'
         self.problem(f'qos {role} {topic}', section, ERROR, qos.incompatible_text(topic, role, policy), lasting=True)
 
+    def tf_prefix(self) -> str:
+        return tf_prefix(self.parameters.value('tf_prefix'), self.get_namespace())
+
     def _compressed(self) -> bool:
         return bool(self.parameters.value('image_transport') == 'compressed')
 
     def _publish_diagnostics(self) -> None:
         check_inputs(self)
+        check_surroundings(self)
+        self._tf_watch.tick()
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics_message(stamp, self.label, self.problems, sections(self)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Mapping, Optional, Set, Tuple
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -16,6 +17,7 @@ from kd6d_ros.errors import ConfigError
 from kd6d_ros.ros import messages, qos
 from kd6d_ros.ros.markers import MarkerMaker
 from kd6d_ros.ros.overlay import draw_poses
+from kd6d_ros.ros.pipeline import stamp_ns
 
 if TYPE_CHECKING:
     from kd6d_ros.ros.pipeline import Outcome
@@ -38,6 +40,10 @@ class Outputs:
         self._markers = MarkerMaker(models)
         self._last_header: Optional[Any] = None
         self._with_covariance: Dict[str, Any] = {}
+        self.children: Set[str] = set()
+        """TF child frames that were sent."""
+        self.sent: Deque[Tuple[int, str]] = deque(maxlen=2000)
+        """(stamp [ns], child) of the last transforms that were sent."""
         try:
             self.detections = self._make(Detection3DArray, '~/detections')
             self.poses = {name: self._make(PoseStamped, f'~/poses/{name}') for name in models}
@@ -75,7 +81,12 @@ class Outputs:
         started = monotonic()
         header, poses = outcome.header, outcome.poses
         if publish_tf and poses:
-            self.tf.publish(messages.tf_message(header, poses, self._tf_prefix))
+            message = messages.tf_message(header, poses, self._tf_prefix)
+            # Before they are sent: they also come back to this node, which knows its own by this.
+            names = [item.child_frame_id for item in message.transforms]
+            self.children.update(names)
+            self.sent.extend((stamp_ns(header), name) for name in names)
+            self.tf.publish(message)
         for pose in poses:
             self.poses[pose.object_name].publish(messages.pose_stamped(header, pose))
             if pose.covariance is not None:
@@ -86,9 +97,12 @@ class Outputs:
         self._last_header = header
         return {'publish': done - started, 'decoded_to_published': done - outcome.decoded_at}
 
-    def publish_timing(self, header: Any, name: str, stages: Mapping[str, float]) -> None:
-        if self.timing.get_subscription_count() > 0:
-            self.timing.publish(messages.timing_message(header, name, stages))
+    @property
+    def timing_wanted(self) -> bool:
+        return bool(self.timing.get_subscription_count() > 0)
+
+    def publish_timing(self, header: Any, name: str, stages: Mapping[str, float], window: Mapping[str, str]) -> None:
+        self.timing.publish(messages.timing_message(header, name, stages, window))
 
     def clear_markers(self) -> None:
         """Take all markers off the screen."""

@@ -56,6 +56,8 @@ def _entries(specs: Sequence[ParameterSpec]) -> List[str]:
 def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     return str(value) if value != '' else "''"
 
 

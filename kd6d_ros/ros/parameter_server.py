@@ -7,7 +7,16 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 
 from kd6d_ros.errors import Kd6dError
-from kd6d_ros.ros.params import QOS_PREFIX, ParameterSpec, all_specs, coerce, settings_from, unknown_message
+from kd6d_ros.ros.params import (
+    QOS_PREFIX,
+    ParameterSpec,
+    all_specs,
+    coerce,
+    expected,
+    settings_from,
+    unknown_message,
+    workspace_bounds,
+)
 
 
 class ParameterServer:
@@ -59,7 +68,8 @@ class ParameterServer:
                 value = coerce(spec, overrides[spec.name].value)
             except Kd6dError as error:
                 self.problems[spec.name] = str(error)
-        self._node.declare_parameter(spec.name, value, _descriptor(spec), ignore_override=True)
+        stored = list(value) if isinstance(value, tuple) else value
+        self._node.declare_parameter(spec.name, stored, _descriptor(spec), ignore_override=True)
 
     def _apply(self, _parameters: Sequence[Any]) -> None:
         # rclpy also comes here when a topic is opened, since that declares its qos_overrides.
@@ -78,6 +88,7 @@ class ParameterServer:
                     return SetParametersResult(successful=False, reason=reason)
                 values[item.name] = coerce(spec, item.value)
             settings_from(values)
+            workspace_bounds(values)
         except Kd6dError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for item in mine:
@@ -89,12 +100,14 @@ class ParameterServer:
 
 def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(name=spec.name, description=spec.describe())
-    # A list of names and one string are both fine.
-    descriptor.dynamic_typing = spec.name == 'objects'
+    # A list of names and one string are both fine, and so are whole numbers among others.
+    descriptor.dynamic_typing = spec.name == 'objects' or isinstance(spec.default, tuple)
     if spec.choices:
         descriptor.additional_constraints = f'one of: {", ".join(spec.choices)}'
     if spec.low is not None and spec.high is not None:
-        if isinstance(spec.default, float):
+        if isinstance(spec.default, tuple):
+            descriptor.additional_constraints = expected(spec)
+        elif isinstance(spec.default, float):
             floats = FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high), step=0.0)
             descriptor.floating_point_range = [floats]
         elif isinstance(spec.default, int):

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Mapping, Optional, Tuple
+
+import numpy as np
 
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.engines.select import ENGINES
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros.cv_bridge_probe import DECODERS
 
+if TYPE_CHECKING:
+    from kd6d_ros.types import FloatArray
+
 AUTO = 'auto'
+ANYWHERE_M = 1000.0
+"""A workspace that reaches this far on all sides is none."""
 QOS_PREFIX = 'qos_overrides.'
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One parameter: type from `default`; `low`, `high` inclusive; `choices` for strings.
+    """One parameter: type from `default` (a tuple: so many numbers); `low`, `high` inclusive; `choices` for strings.
 
     `dynamic`: may change while the node runs. Others take effect at configure and are refused while the
     node is configured.
@@ -80,6 +87,44 @@ NODE_PARAMETERS = (
         3600.0,
     ),
     ParameterSpec(
+        'streaming', True, 'Look at every image from the start; false waits for ~/enable and for requests (~/get_pose).'
+    ),
+    ParameterSpec(
+        'max_wait_s',
+        0.1,
+        'An image that waited in the node for more than this many seconds is dropped.',
+        0.001,
+        3600.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        'max_image_age_s',
+        0.0,
+        'An image whose stamp is older than this many seconds is dropped; 0 takes any.',
+        0.0,
+        3600.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        'workspace_frame', '', "Frame of the workspace box; empty: the camera's. Another one needs tf2_ros and its /tf."
+    ),
+    ParameterSpec(
+        'workspace_min',
+        (-ANYWHERE_M,) * 3,
+        'Lower corner x, y, z of the box in which an object must be to be published, in metres.',
+        -ANYWHERE_M,
+        ANYWHERE_M,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        'workspace_max',
+        (ANYWHERE_M,) * 3,
+        'Upper corner x, y, z of that box in metres.',
+        -ANYWHERE_M,
+        ANYWHERE_M,
+        dynamic=True,
+    ),
+    ParameterSpec(
         'marker_lifetime_s',
         0.5,
         'Seconds after which RViz removes a marker that is not renewed.',
@@ -122,6 +167,8 @@ def coerce(spec: ParameterSpec, value: Any) -> Any:
     kind = type(spec.default)
     if spec.name == 'objects' and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
         return list(value)
+    if kind is tuple:
+        return _numbers(spec, value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     # `type`, since True is an int in Python and not in ROS.
@@ -133,8 +180,20 @@ def coerce(spec: ParameterSpec, value: Any) -> Any:
     return value
 
 
+def _numbers(spec: ParameterSpec, value: Any) -> Any:
+    """A list of as many numbers as the default has."""
+    given = [] if isinstance(value, (str, bytes)) or not hasattr(value, '__iter__') else list(value)
+    # Not `bool`: True is an int in Python. NaN is in no range.
+    fits = [isinstance(item, (int, float)) and not isinstance(item, bool) for item in given]
+    if len(given) != len(spec.default) or not all(fits) or not all(spec.low <= item <= spec.high for item in given):  # type: ignore[operator]
+        raise ConfigError(f'parameter {spec.name}: expected {expected(spec)}, got {given or value!r}')
+    return tuple(float(item) for item in given)
+
+
 def expected(spec: ParameterSpec) -> str:
     """What a parameter takes, in words."""
+    if isinstance(spec.default, tuple):
+        return f'{len(spec.default)} numbers {spec.low:g} .. {spec.high:g}'
     if spec.choices:
         return f'one of {", ".join(spec.choices)}'
     word = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a string'}[type(spec.default)]
@@ -166,6 +225,23 @@ def settings_from(values: Mapping[str, Any]) -> EstimatorSettings:
     if 'objects' in chosen:
         chosen['objects'] = object_names(chosen['objects'])
     return EstimatorSettings(**chosen)
+
+
+def workspace_bounds(values: Mapping[str, Any]) -> Optional[Tuple[FloatArray, FloatArray]]:
+    """Corners (3,) [m] of the workspace out of parameter values by name; None when there is no box.
+
+    Raises:
+        ConfigError: the corners are not in order.
+    """
+    low = np.asarray(values['workspace_min'], dtype=np.float64)
+    high = np.asarray(values['workspace_max'], dtype=np.float64)
+    if not (low < high).all():
+        raise ConfigError(
+            f'parameter workspace_min: {low.tolist()} must be less than workspace_max {high.tolist()} on every axis'
+        )
+    if (low == -ANYWHERE_M).all() and (high == ANYWHERE_M).all():
+        return None
+    return low, high
 
 
 def tf_prefix(value: str, namespace: str) -> str:

@@ -6,17 +6,26 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Tuple
 
+import numpy as np
+
 from kd6d_ros.errors import CameraError, ImageError
 from kd6d_ros.ros.camera_info import CameraInfoReader
 from kd6d_ros.ros.image_decoding import decode_compressed
 from kd6d_ros.ros.stamps import StampGuard
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, Detection, ImageArray, PoseEstimate
+
+
+SAME_CAMERA = 0.02
+"""K may change by this share of the focal length from image to image (autofocus), and it is still one camera."""
 
 
 class Estimator(Protocol):
     """What the node needs of ``kd6d_ros.inference.estimator.PoseEstimator``."""
+
+    workspace: Optional[Workspace]
 
     @property
     def report(self) -> Any: ...
@@ -56,6 +65,8 @@ class Outcome:
     report: Any
     note: str = ''
     rejections: Tuple[Any, ...] = field(default=())
+    reset: bool = False
+    """Time went back or the camera is another one: what was known before this image does not count any more."""
 
 
 class FramePipeline:
@@ -68,17 +79,21 @@ class FramePipeline:
         rectified: bool,
         max_pixels: int,
         back_jump_s: float,
+        workspace: Callable[[str, int], Optional[Workspace]] = lambda frame_id, stamp: None,
     ) -> None:
+        """`workspace`: for the frame and stamp [ns] of an image."""
         self.estimator = estimator
+        self._workspace = workspace
         self._decode, self._max_pixels = decode, max_pixels
         self._infos = CameraInfoReader(rectified)
         self._stamps = StampGuard(back_jump_s)
+        self._camera: Optional[Camera] = None
         self._frame_id = ''
 
     def reset(self) -> None:
-        """Forget instances and stamps."""
+        """Forget instances, stamps and the camera."""
         self._stamps.reset()
-        self._frame_id = ''
+        self._frame_id, self._camera = '', None
         self.estimator.reset()
 
     def process(self, frame: Frame) -> Outcome:
@@ -95,22 +110,35 @@ class FramePipeline:
                 'since poses and TF refer to it'
             )
         verdict = self._stamps.check(stamp_ns(header))
-        if verdict.reset or self._frame_id not in ('', header.frame_id):
-            # Tracks are poses in a camera's frame; in another one they are somewhere else.
-            self.estimator.reset()
-        self._frame_id = header.frame_id
         if frame.info is None:
             raise CameraError('no CameraInfo has arrived yet: publish it beside the image or remap camera_info')
         decode = decode_compressed if frame.compressed else self._decode
         image = decode(message, self._max_pixels)
         camera = self._infos.camera(frame.info, image.shape[1], image.shape[0], header.frame_id)
+        switched = self._switched(camera, header.frame_id)
+        if verdict.reset or switched:
+            self.estimator.reset()
+        self._frame_id, self._camera = header.frame_id, camera
+        self.estimator.workspace = self._workspace(header.frame_id, stamp_ns(header))
         decoded_at = monotonic()
         poses = self.estimator.estimate(image, camera, stamp_ns(header) * 1e-9, frame.detections)
         report = self.estimator.report
         stages = {'queue': started - frame.received, 'image_decode': decoded_at - started}
         stages.update(report.stages)
-        note = verdict.note or report.note
-        return Outcome(header, poses, image, camera, decoded_at, stages, report, note, report.rejections)
+        note, reset = verdict.note or switched or report.note, verdict.reset or bool(switched)
+        return Outcome(header, poses, image, camera, decoded_at, stages, report, note, report.rejections, reset)
+
+    def _switched(self, camera: Camera, frame_id: str) -> str:
+        """One line when this is another camera than that of the last image: tracks are poses in a camera's frame."""
+        last = self._camera
+        if last is None:
+            return ''
+        if frame_id != self._frame_id:
+            return f'the camera changed from frame {self._frame_id!r} to {frame_id!r}: tracking reset'
+        if (camera.width, camera.height, camera.model) != (last.width, last.height, last.model):
+            return f'the image changed to {camera.width}x{camera.height} px, {camera.model}: tracking reset'
+        shift = float(np.abs(camera.matrix - last.matrix).max() / last.matrix[0, 0])
+        return f'CameraInfo changed by {shift:.0%} of the focal length: tracking reset' if shift > SAME_CAMERA else ''
 
 
 def stamp_ns(header: Any) -> int:

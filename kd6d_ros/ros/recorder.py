@@ -95,7 +95,8 @@ class Recorder:
             self._write('tf', stamp_ns=stamp_ns, received_s=received_s, child=item.child_frame_id)
 
     def _on_timing(self, message: Any) -> None:
-        stages = {value.key: value.value for status in message.status for value in status.values}
+        # The first status is about this image, the other one about the last images together.
+        stages = {value.key: value.value for value in message.status[0].values} if message.status else {}
         self._write('timing', stamp_ns=stamp_to_ns(message.header.stamp), stages=stages)
 
     def _on_diagnostics(self, message: Any) -> None:

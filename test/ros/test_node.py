@@ -226,7 +226,7 @@ def test_services_answer_while_configure_runs(peer, gate):
 
 
 def test_the_newest_image_wins_and_services_answer_during_inference(peer, gate):
-    peer.reconfigure(bundle=f'fake:hold={gate}')
+    peer.reconfigure(bundle=f'fake:hold={gate}', max_wait_s=3600.0)
     stamps = []
 
     def image():
