@@ -18,6 +18,7 @@ from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
 
 from kd6d_ros.errors import Kd6dError, MissingDependencyError
+from kd6d_ros.ros import qos
 from kd6d_ros.ros.frames import FrameError, Frames, need_tf2
 from kd6d_ros.ros.messages import transform_stamped
 from kd6d_ros.ros.requests import MOST, PoseRequest, RequestBook, unknown_source
@@ -53,6 +54,8 @@ class Asking:
             callback_group=group,
             handle_accepted_callback=self._accepted,
             cancel_callback=lambda handle: CancelResponse.ACCEPT,
+            goal_service_qos_profile=qos.service_profile(),
+            result_service_qos_profile=qos.service_profile(),
             result_timeout=KEEP_S,
         )
         self._timer = node.create_timer(

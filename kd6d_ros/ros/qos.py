@@ -27,6 +27,7 @@ __all__ = [
     'override_names',
     'overrides_of',
     'policy_name',
+    'service_profile',
     'tf_profile',
 ]
 
@@ -53,6 +54,11 @@ def output_profile() -> QoSProfile:
 
 def tf_profile() -> QoSProfile:
     """What tf2_ros.TransformBroadcaster uses."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def service_profile() -> QoSProfile:
+    """For answers that may go out many at a time: with the usual depth of 10 the eleventh pushes out the first."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, Iterable, Lis
 if TYPE_CHECKING:
     from kd6d_ros.types import PoseEstimate
 
-MOST = 100
+MOST = 32
 """Most requests that may wait at a time."""
 
 

@@ -41,13 +41,18 @@ ASK_AGAIN_S = 2.0
 class NodeProcess:
     """The fake node of this folder (see fake_node.py), or the real one, as a process; its log is in a file."""
 
-    def __init__(self, log: Path, *arguments: str, real: bool = False) -> None:
+    def __init__(self, log: Path, *arguments: str, real: bool = False, path: str = '') -> None:
+        """`path`: a folder with modules that only this node can import."""
         self.log = log
         self._file = log.open('w')
         program = ('-m', 'kd6d_ros.ros.main') if real else (str(ROOT / 'test' / 'ros' / 'fake_node.py'),)
         self.process = subprocess.Popen(
             [sys.executable, *program, '--ros-args', *arguments],
-            env={**os.environ, **ENVIRONMENT},
+            env={
+                **os.environ,
+                **ENVIRONMENT,
+                'PYTHONPATH': os.pathsep.join(filter(None, [path, ENVIRONMENT['PYTHONPATH']])),
+            },
             stdout=self._file,
             stderr=subprocess.STDOUT,
         )
@@ -324,9 +329,9 @@ def starter(tmp_path_factory):
     """Starts node processes and ends them all."""
     started = []
 
-    def make(*arguments, real=False):
+    def make(*arguments, real=False, path=''):
         log = tmp_path_factory.mktemp('node') / 'log.txt'
-        started.append(NodeProcess(log, *arguments, real=real))
+        started.append(NodeProcess(log, *arguments, real=real, path=path))
         return started[-1]
 
     try:

@@ -69,7 +69,7 @@ def test_percentiles_are_nearest_rank_and_rates_count_intervals(monkeypatch):
     statistics = Statistics()
     for i in range(100, 0, -1):
         statistics.times({'pnp': i / 1000})
-    assert statistics.percentiles()['pnp'] == (0.050, 0.095)
+    assert statistics.percentiles()['pnp'] == (0.050, 0.095, 0.099)
     times = iter([0.0, 0.1, 0.2, 0.3])
     monkeypatch.setattr('kd6d_ros.ros.diagnostics.monotonic', lambda: next(times))
     for _ in range(3):

@@ -36,7 +36,7 @@ def test_an_image_that_comes_with_the_subscription_is_worked_on(node, monkeypatc
 
     seen = []
     monkeypatch.setattr('kd6d_ros.ros.node.Inputs', Eager)
-    monkeypatch.setattr(node.worker, '_handle', lambda frame: seen.append((frame, node._publishing)))
+    monkeypatch.setattr(node.worker, '_handle', lambda frame: seen.append((frame, node.publishing)))
     assert node.on_activate(None).name == 'SUCCESS'
     end = time.monotonic() + 60
     while node.worker.waiting and time.monotonic() < end:

@@ -145,9 +145,19 @@ def test_overlay_markers_and_timing_only_when_someone_listens(peer):
     assert (marker.ns, marker.id, marker.type, marker.action) == ('mug', 0, Marker.TRIANGLE_LIST, Marker.ADD)
     assert len(marker.points) == 12
     assert marker.lifetime.nanosec == 250_000_000
-    stages = {item.key: float(item.value) for item in peer.got['timing'][0].status[0].values}
-    assert {'image_decode_s', 'inference_s', 'publish_s', 'decoded_to_published_s', 'age_s'} <= set(stages)
-    assert stages['inference_s'] == 0.001
+    image, window = peer.got['timing'][-1].status
+    assert (image.name, window.name) == ('left/pose_estimator: timing', 'left/pose_estimator: window')
+    stages = {item.key: item.value for item in image.values}
+    assert {'image_decode_s', 'inference_s', 'publish_s', 'decoded_to_published_s', 'queue_s'} <= set(stages)
+    assert float(stages['inference_s']) == 0.001
+    # The stamps of these images are of long ago.
+    assert stages['age_s'] == 'unknown'
+    figures = {item.key: item.value for item in window.values}
+    assert figures['engine'] == 'fake engine'
+    assert [float(figures[f'inference_{name}_s']) for name in ('p50', 'p95', 'p99')] == [0.001] * 3
+    assert int(figures['images_processed']) >= 1
+    assert int(figures['images_arrived']) >= int(figures['images_processed'])
+    assert 'age_p50_s' not in figures
     peer.reconfigure(bundle='fake')
     peer.send_until(lambda: any(item.markers[0].type == Marker.CUBE for item in peer.got['markers']), 'a cube')
     peer.change('deactivate')
