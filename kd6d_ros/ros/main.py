@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, List, Optional
 
@@ -36,6 +37,9 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
             return _usage(rest)
         rclpy.init(args=args)
         node = PoseEstimatorNode(factory=factory)
+    except KeyboardInterrupt:
+        try_shutdown()
+        return 0
     except (Kd6dError, RuntimeError, ValueError) as error:
         # A parameter file that is not YAML, a name that ROS refuses.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -53,6 +57,11 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         try_shutdown()
+    if not node.ended:
+        # A library still builds an engine in the worker's thread, and would crash when it is unloaded under it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

@@ -35,7 +35,7 @@ from kd6d_ros.ros.parameter_server import ParameterServer
 from kd6d_ros.ros.params import settings_from, tf_prefix
 from kd6d_ros.ros.pipeline import Frame, FramePipeline
 from kd6d_ros.ros.watch import TfWatch, check_surroundings
-from kd6d_ros.ros.worker import LatestItemWorker
+from kd6d_ros.ros.worker import LatestItemWorker, WorkerStoppedError
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 DRAIN_S = 10.0
@@ -57,7 +57,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         self._outputs: Optional[Outputs] = None
         self._pipeline: Optional[FramePipeline] = None
         self._settings: Optional[EstimatorSettings] = None
-        self._configuring = self.publishing = False
+        self._configuring = self.publishing = self.ended = False
         self.parameters = ParameterServer(
             self, lambda: self._configuring or self.loaded is not None, self._apply_settings
         )
@@ -90,6 +90,8 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         except Kd6dError as error:
             self._release()
             self.problem('configure', 'node', ERROR, f'configure failed: {error}', lasting=True, always=True)
+            return FAILURE
+        except WorkerStoppedError:
             return FAILURE
         except Exception as error:
             self._release()
@@ -155,10 +157,12 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         return SUCCESS
 
     def destroy_node(self) -> None:
-        self._drain()
-        self._release()
+        # A bundle that is being loaded, or an engine that is being built, is not waited for.
+        patience = 0.2 if self.worker.give_up() else DRAIN_S
+        self._drain(patience)
+        self._release(patience)
         self.asking.destroy()
-        self.worker.stop(DRAIN_S)
+        self.ended = self.worker.stop(patience)
         super().destroy_node()
 
     # Work
@@ -199,19 +203,19 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         text = f'nothing tells the node where to look ({reason}): set find or use_detections'
         self.problem('search', 'estimation', WARN, text, lasting=True)
 
-    def _drain(self) -> None:
+    def _drain(self, patience: float = DRAIN_S) -> None:
         self.asking.stop()
         self._tf_watch.stop()
         if self.inputs is not None:
             self.inputs.destroy()
             self.inputs = None
-        if not self.worker.close(DRAIN_S):
-            self.get_logger().warning(f'the image in work took longer than {DRAIN_S:g} s: its poses are not published')
+        if not self.worker.close(patience):
+            self.get_logger().warning(f'the image in work took longer than {patience:g} s: its poses are not published')
         self.publishing = False
         if self._outputs is not None:
             self._outputs.clear_markers()
 
-    def _release(self) -> None:
+    def _release(self, patience: float = DRAIN_S) -> None:
         """Undo configure."""
         self.problems.clear_group('qos ')
         self.problems.clear_group('override ')
@@ -220,7 +224,7 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
             self._outputs.destroy()
             self._outputs = None
         try:
-            self.worker.call(self._forget, DRAIN_S)
+            self.worker.call(self._forget, patience)
         except (TimeoutError, RuntimeError):  # still busy, or stopped
             self._forget()
 

@@ -10,6 +10,10 @@ from typing import Any, Callable, Deque, Generic, Optional, Tuple, TypeVar
 Item = TypeVar('Item')
 
 
+class WorkerStoppedError(RuntimeError):
+    """The worker does not take, or does not finish, a job any more."""
+
+
 class LatestItemWorker(Generic[Item]):
     """Runs `handle` on offered items in its own thread, newest first, never more than one waiting.
 
@@ -22,6 +26,7 @@ class LatestItemWorker(Generic[Item]):
         self._changed = threading.Condition()
         self._slot: Optional[Item] = None
         self._jobs: Deque[Tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._current: Optional[Future[Any]] = None
         self._open = self._stopping = self._busy = self._handling = False
         self.offered = self.dropped = 0
         self._thread = threading.Thread(target=self._run, name='estimator', daemon=True)
@@ -67,10 +72,18 @@ class LatestItemWorker(Generic[Item]):
         future: Future[Any] = Future()
         with self._changed:
             if self._stopping:
-                raise RuntimeError('the worker has stopped')
+                raise WorkerStoppedError('the worker has stopped')
             self._jobs.append((job, future))
             self._changed.notify_all()
         return future
+
+    def give_up(self) -> bool:
+        """Let who waits for the job in work go on without it; False when there is none. The job itself goes on."""
+        with self._changed:
+            future, self._current = self._current, None
+        if future is not None:
+            future.set_exception(WorkerStoppedError('given up: the node ends'))
+        return future is not None
 
     def stop(self, timeout: float) -> bool:
         """End the thread; False if it is still busy after `timeout` seconds."""
@@ -89,6 +102,7 @@ class LatestItemWorker(Generic[Item]):
                     return
                 item, self._slot = (self._slot, None) if job is None else (None, self._slot)
                 self._busy, self._handling = True, item is not None
+                self._current = None if job is None else job[1]
             try:
                 self._work(job, item)
             finally:
@@ -100,9 +114,17 @@ class LatestItemWorker(Generic[Item]):
     def _work(self, job: Optional[Tuple[Callable[[], Any], Future[Any]]], item: Optional[Item]) -> None:
         if job is not None:
             try:
-                job[1].set_result(job[0]())
+                result, fault = job[0](), None
             except BaseException as error:  # the caller of `call` gets it
-                job[1].set_exception(error)
+                result, fault = None, error
+            with self._changed:
+                future, self._current = self._current, None
+            if future is None:  # given up
+                return
+            if fault is None:
+                future.set_result(result)
+            else:
+                future.set_exception(fault)
         elif item is not None:
             try:
                 self._handle(item)
