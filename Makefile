@@ -29,6 +29,10 @@ HUMBLE := numpy==1.21.6 opencv-python-headless==4.5.5.64 transforms3d==0.3.1
 ROBOT_TESTS := $(wildcard $(addprefix test/,geometry inference evaluation benchmark cli contract ros test_*.py data/test_bop*.py data/test_cli_*.py))
 PYTEST_ARGS ?=
 
+# Wheels of ROS 2 exist for x86-64 only; elsewhere a sourced ROS 2 has to be there.
+MACHINE := $(shell uname -m)
+ROS_WHEELS := $(if $(filter x86_64,$(MACHINE)),-r test/interfaces/requirements.txt)
+
 # Nothing that runs here may reach a robot's network.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export ROS_LOCALHOST_ONLY := 1
@@ -77,6 +81,8 @@ clean:
 # --- set-up -------------------------------------------------------------------------------------------------
 
 $(VENV)/.made:
+	@test "$(MACHINE)" = x86_64 || $(PYTHON) -c 'import rclpy' 2>/dev/null \
+	  || { echo "kd6d_ros: this machine is $(MACHINE) and has no ROS 2, whose wheels exist for x86-64 only: install ROS 2 Humble or Jazzy and source its setup.bash" >&2; exit 1; }
 	@test -n "$(PYTHON)" || { echo "kd6d_ros: no Python 3.10 to 3.12 found: sudo apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	  || { echo "kd6d_ros: $(PYTHON) is not Python 3.10 to 3.12; choose one with PYTHON=..." >&2; exit 1; }
@@ -87,7 +93,7 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(PACKAGING) $(INTERFACES)
 	@{ command -v g++ && command -v cmake && test -f "$$($(BIN)/python -c '$(HEADERS)')"; } >/dev/null \
 	  || { $(call apt_install,g++ cmake ninja-build $(notdir $(PYTHON))-dev); }
-	$(BIN)/python $(PIP) -e '.[bench]' -r test/interfaces/requirements.txt
+	$(BIN)/python $(PIP) -e '.[bench]' $(ROS_WHEELS)
 	$(BIN)/python test/interfaces/build.py
 	@touch $@
 

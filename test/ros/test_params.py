@@ -1,3 +1,4 @@
+from array import array
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,15 @@ import yaml
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros.parameter_file import SHIPPED_BUNDLE, markdown_table, parameter_file
-from kd6d_ros.ros.params import all_specs, coerce, object_names, settings_from, tf_prefix, unknown_message
+from kd6d_ros.ros.params import (
+    all_specs,
+    coerce,
+    object_names,
+    settings_from,
+    tf_prefix,
+    unknown_message,
+    workspace_bounds,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = all_specs()
@@ -53,6 +62,12 @@ def test_the_documentation_holds_the_table():
         ('bundle', 7, 'bundle: expected a string, got 7'),
         ('objects', 3, 'objects: expected a string, got 3'),
         ('objects', [1, 2], 'objects: expected a string'),
+        ('workspace_min', [0.0, 1.0], r'workspace_min: expected 3 numbers -1000 .. 1000, got \[0.0, 1.0\]'),
+        ('workspace_min', [0.0, True, 1.0], 'expected 3 numbers'),
+        ('workspace_max', [0.0, float('nan'), 1.0], 'expected 3 numbers'),
+        ('workspace_max', [0.0, 0.0, 2000.0], 'expected 3 numbers'),
+        ('workspace_max', 'far', "expected 3 numbers -1000 .. 1000, got 'far'"),
+        ('workspace_max', 3.0, 'expected 3 numbers'),
     ],
 )
 def test_wrong_values_name_what_is_expected(name, value, text):
@@ -66,6 +81,15 @@ def test_a_whole_number_is_a_number_and_names_come_in_two_ways():
     assert object_names(coerce(SPECS['objects'], ['mug', 'can'])) == ('mug', 'can')
     assert object_names('mug, can,') == ('mug', 'can')
     assert object_names('') == ()
+
+
+def test_a_workspace_is_a_box_or_none():
+    values = {name: SPECS[name].default for name in ('workspace_min', 'workspace_max')}
+    assert workspace_bounds(values) is None
+    low, high = workspace_bounds({**values, 'workspace_max': coerce(SPECS['workspace_max'], array('d', [1, 2, 3]))})
+    assert (low.tolist(), high.tolist()) == ([-1000.0] * 3, [1.0, 2.0, 3.0])
+    with pytest.raises(ConfigError, match=r'workspace_min: .* must be less than workspace_max'):
+        workspace_bounds({'workspace_min': (0.0, 0.0, 1.0), 'workspace_max': (1.0, 1.0, 1.0)})
 
 
 def test_a_misspelt_name_gets_the_nearest_right_one():

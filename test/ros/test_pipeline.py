@@ -1,9 +1,11 @@
-"""Tracks are poses in one camera's frame, so images of another frame start anew. Needs no ROS."""
+"""Tracks are poses in one camera's frame, so images of another camera start anew. Needs no ROS."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+from kd6d_ros.errors import ImageError
 from kd6d_ros.ros.pipeline import Frame, FramePipeline
 
 
@@ -21,15 +23,15 @@ class Estimator:
         return []
 
 
-def frame(number, frame_id):
+def frame(number, frame_id, focal=600.0, model='plumb_bob', d=(0.0,) * 5):
     header = SimpleNamespace(frame_id=frame_id, stamp=SimpleNamespace(sec=number, nanosec=0))
     info = SimpleNamespace(
         header=header,
         width=64,
         height=48,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[600.0, 0, 32, 0, 600, 24, 0, 0, 1],
+        distortion_model=model,
+        d=list(d),
+        k=[focal, 0, 32, 0, focal, 24, 0, 0, 1],
         r=[0.0] * 9,
         p=[0.0] * 12,
         binning_x=0,
@@ -48,3 +50,40 @@ def test_another_frame_resets_the_tracks():
         pipeline.process(frame(number, frame_id))
         resets.append(estimator.resets)
     assert resets == [0, 0, 1, 1, 2]
+
+
+def test_another_camera_info_resets_the_tracks_and_autofocus_does_not():
+    estimator = Estimator()
+    pipeline = FramePipeline(estimator, lambda message, most: np.zeros((48, 64, 3), np.uint8), False, 10**6, 1.0)
+    frames = [
+        frame(1, 'cam'),
+        frame(2, 'cam', focal=606.0),
+        frame(3, 'cam', focal=700.0),
+        frame(4, 'cam', focal=700.0),
+        frame(5, 'cam', focal=700.0, d=(0.1, 0, 0, 0, 0)),
+    ]
+    outcomes = [pipeline.process(item) for item in frames]
+    assert [item.reset for item in outcomes] == [False, False, True, False, True]
+    assert outcomes[2].note == 'CameraInfo changed by 16% of the focal length: tracking reset'
+    assert outcomes[4].note == 'the image changed to 64x48 px, plumb_bob: tracking reset'
+    assert estimator.resets == 2
+    # Time that goes back resets, too.
+    assert pipeline.process(frame(1, 'cam', focal=700.0, d=(0.1, 0, 0, 0, 0))).reset
+
+
+def test_an_image_whose_workspace_is_unknown_is_refused():
+    estimator = Estimator()
+    known = {1: 'box'}
+
+    def workspace(frame_id, stamp):
+        assert frame_id == 'cam'
+        if stamp // 10**9 not in known:
+            raise ImageError('no transform')
+        return known[stamp // 10**9]
+
+    image = np.zeros((48, 64, 3), np.uint8)
+    pipeline = FramePipeline(estimator, lambda message, most: image, False, 10**6, 1.0, workspace)
+    pipeline.process(frame(1, 'cam'))
+    assert estimator.workspace == 'box'
+    with pytest.raises(ImageError):
+        pipeline.process(frame(2, 'cam'))
