@@ -18,7 +18,9 @@ def node(ros):
     rclpy.init(context=context)
     node = PoseEstimatorNode('first', context=context)
     node._pipeline = SimpleNamespace(reset=lambda: None, estimator=SimpleNamespace(can_find=True))
-    node.loaded = SimpleNamespace(models={}, bundle='', engine='', rebuild=lambda settings: node._pipeline.estimator)
+    node.loaded = SimpleNamespace(
+        models={}, bundle='', engine='', precision='', folder='', rebuild=lambda settings: node._pipeline.estimator
+    )
     yield node
     node.destroy_node()
     rclpy.try_shutdown(context=context)
