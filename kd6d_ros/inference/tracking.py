@@ -124,22 +124,29 @@ class Tracker:
         The distance is that of the corners of the 3D box, so two instances that lie close are told apart by how
         they are turned, unless the turn is a symmetry.
         """
-        pairs = []
-        for index, candidate in enumerate(accepted):
-            for order, item in enumerate(self.tracks):
-                if item.model.name != candidate.model.name:
-                    continue
-                pose, expected = candidate.cam_from_obj, item.expected(self._stamp)
-                if np.linalg.norm(pose.translation - expected.translation) <= REACH * item.model.diameter:
-                    model = item.model
-                    distance = symmetric_distance(pose, expected, model.keypoints, model.symmetries)
-                    pairs.append((distance, index, order))
+        near = [
+            (index, order)
+            for index, candidate in enumerate(accepted)
+            for order, item in enumerate(self.tracks)
+            if item.model.name == candidate.model.name and self._apart(candidate, item) <= REACH * item.model.diameter
+        ]
+        # One pair needs no comparison, which is the usual case.
+        pairs = near if len(near) == 1 else [pair[1:] for pair in sorted((self._cost(accepted, *p), *p) for p in near)]
         out: Dict[int, Track] = {}
-        for _, index, order in sorted(pairs):
+        for index, order in pairs:
             if index not in out and not self.tracks[order].seen:
                 self.tracks[order].seen = True
                 out[index] = self.tracks[order]
         return out
+
+    def _apart(self, candidate: Candidate, track: Track) -> float:
+        gap = candidate.cam_from_obj.translation - track.expected(self._stamp).translation
+        return float(np.linalg.norm(gap))
+
+    def _cost(self, accepted: Sequence[Candidate], index: int, order: int) -> float:
+        track = self.tracks[order]
+        model, expected = track.model, track.expected(self._stamp)
+        return symmetric_distance(accepted[index].cam_from_obj, expected, model.keypoints, model.symmetries)
 
     def _take_over(self, candidate: Candidate) -> Optional[Committed]:
         """The nearest unseen track, moved to the candidate, when the object may not have another one."""
