@@ -18,8 +18,9 @@ class AdlpSettings:
     'object', over the object's size in the window. geometry and mass: factors of the gradient with respect to the
     corners and to the scores; mass 0 is a student whose scores are detached. student_cells: 'positives', the cells
     drawn for training as released, or 'best', those that decoding would choose (our own form). blur, reach, scaling,
-    converge: see ``SinkhornSettings``. The released code has weight 5 for a mean over images, beside sums over positive
-    cells; ours are means over positive cells, so with its 16 images of 10 cells that weight is 5 / 160 here.
+    converge, power: see ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The released
+    code has weight 5 for a mean over images, beside sums over positive cells; ours are means over positive cells, so
+    with its 16 images of 10 cells that weight is 5 / 160 here.
     """
 
     weight: float = 0.0
@@ -31,6 +32,7 @@ class AdlpSettings:
     reach: float = 0.5
     scaling: float = 0.5
     converge: int = 0
+    power: int = 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class DistillationSettings:
                 f'{where}: distillation.adlp.student_cells must be one of {", ".join(STUDENT_CELLS)}, '
                 f'got {self.adlp.student_cells!r}'
             )
+        if self.adlp.power not in (1, 2):
+            raise ConfigError(f'{where}: distillation.adlp.power must be 1 or 2, got {self.adlp.power}')
         not_negative = {
             'adlp.weight': self.adlp.weight, 'adlp.geometry': self.adlp.geometry, 'adlp.mass': self.adlp.mass,
             'adlp.converge': self.adlp.converge, 'naive.weight': self.naive.weight, 'naive.mass': self.naive.mass,

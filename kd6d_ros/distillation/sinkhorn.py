@@ -1,9 +1,10 @@
 """Optimal transport between weighted point clouds: unbalanced, debiased, entropic, for many problems at once.
 
-Per problem S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + eps / 2 (m_a - m_b)^2 with the cost |x - y|^2 / 2, the
-temperature eps = blur^2 and marginals relaxed by rho KL, rho = reach^2. The temperature falls from the squared
-diameter of a problem's own points; every problem keeps its own schedule, and those that are through wait for the
-others. All four potentials of all problems are one tensor, so a step is one program, without a loop over images.
+Per problem S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + eps / 2 (m_a - m_b)^2 with the cost |x - y|^2 / 2 (power 2)
+or |x - y| (power 1), the temperature eps = blur^power and marginals relaxed by rho KL, rho = reach^power. The
+temperature falls from that power of the diameter of a problem's own points; every problem keeps its own schedule,
+and those that are through wait for the others. All four potentials of all problems are one tensor, so a step is one
+program, without a loop over images.
 
 Gradients by the envelope theorem: the last step alone is differentiated.
 
@@ -24,6 +25,9 @@ from torch import Tensor
 LOG_OF_NOTHING = -1e5
 """Log-mass of a point without mass, finite as in GeomLoss: minus infinity would make NaN of an empty sum."""
 
+LEAST_SQUARE = 1e-8
+"""Of a distance before its root is taken, as in GeomLoss: at zero the root has no derivative."""
+
 SWAP = (1, 0, 2, 3)
 """Potentials are stacked as f of a->b, g of a->b, f of a->a, g of b->b; each is updated from the one named here."""
 
@@ -33,6 +37,7 @@ class SinkhornSettings:
     """blur and reach in the units of the points; scaling: ratio of two successive blurs of the schedule;
     diameter: where the schedules start, None for each problem's own; most_steps: bound of their length, which
     lets diameters up to blur / scaling^(most_steps - 2) be (larger ones start there);
+    power: 2 for the cost |x - y|^2 / 2, 1 for |x - y|, with which a far point pulls no harder than a near one;
     converge: steps at the last temperature after the schedule, 0 for GeomLoss' early end. Early ending matters: with
     little blur the mass term is at half its value then.
     """
@@ -43,10 +48,13 @@ class SinkhornSettings:
     diameter: float | None = None
     most_steps: int = 20
     converge: int = 0
+    power: int = 2
 
     def __post_init__(self) -> None:
         if not (self.blur > 0 and self.reach > 0 and 0 < self.scaling < 1):
             raise ValueError('blur and reach must be positive, scaling between 0 and 1')
+        if self.power not in (1, 2):
+            raise ValueError('power must be 1 or 2')
         if self.most_steps < 2 or self.converge < 0 or (self.diameter is not None and self.diameter <= 0):
             raise ValueError('most_steps must be at least 2, converge at least 0, diameter positive')
 
@@ -85,7 +93,8 @@ def sinkhorn_divergence(
     dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
     with torch.autocast(source.device.type, enabled=False):
         both = (source_mass.sum(1) > 0) & (target_mass.sum(1) > 0)
-        clouds = _stack(source_mass.to(dtype), source.to(dtype), target_mass.to(dtype), target.to(dtype), both)
+        masses = source_mass.to(dtype), target_mass.to(dtype)
+        clouds = _stack(masses, (source.to(dtype), target.to(dtype)), both, settings.power)
         value = _divergence(clouds, settings)
         return torch.where(both[:, None], value, torch.zeros_like(value))
 
@@ -99,11 +108,11 @@ def _check(source_mass: Tensor, source: Tensor, target_mass: Tensor, target: Ten
         raise ValueError(f'expected (B, N), (B, K, N, D), (B, M), (B, K, M, D), got {shapes}')
 
 
-def _stack(source_mass: Tensor, source: Tensor, target_mass: Tensor, target: Tensor, both: Tensor) -> _Clouds:
+def _stack(given: tuple[Tensor, Tensor], clouds: tuple[Tensor, Tensor], both: Tensor, power: int) -> _Clouds:
     """Both clouds padded to one length; a point of mass one stands in where a problem is void."""
-    length = max(source.shape[2], target.shape[2], 1)
+    length = max(*(cloud.shape[2] for cloud in clouds), 1)
     masses, places = [], []
-    for own_mass, own_points in ((source_mass, source), (target_mass, target)):
+    for own_mass, own_points in zip(given, clouds, strict=True):
         missing = length - own_points.shape[2]
         padded = torch.nn.functional.pad(own_mass, (0, missing))
         used = ((padded > 0) & both[:, None])[:, None, :, None]
@@ -117,12 +126,13 @@ def _stack(source_mass: Tensor, source: Tensor, target_mass: Tensor, target: Ten
     log_mass = torch.where(mass > 0, safe, torch.full_like(mass, LOG_OF_NOTHING)).detach()
     updated, other = points[:, :, [0, 1, 0, 1]], points.detach()[:, :, [1, 0, 0, 1]]
     # The difference of the points, not |x|^2 - 2 x y + |y|^2: in float32 that would be lost in blur^2.
-    cost = 0.5 * (updated[:, None] - other[:, :, None]).square().sum(0)
+    squared = (updated[:, None] - other[:, :, None]).square().sum(0)
+    cost = 0.5 * squared if power == 2 else squared.clamp_min(LEAST_SQUARE).sqrt()
     return _Clouds(mass, log_mass, cost, points)
 
 
 def _divergence(clouds: _Clouds, settings: SinkhornSettings) -> Tensor:
-    rho, last = settings.reach**2, settings.blur**2
+    rho, last = settings.reach**settings.power, settings.blur**settings.power
     weights = clouds.log_mass[:, [1, 0, 0, 1]]
     with torch.no_grad():
         potentials = _anneal(clouds, weights, rho, settings)
@@ -169,8 +179,8 @@ def _recentred(potentials: Tensor, log_mass: Tensor, rho: float) -> Tensor:
 
 
 def _schedules(clouds: _Clouds, settings: SinkhornSettings) -> tuple[Tensor, Tensor]:
-    """Temperatures (T, B, 1) and how many of them (B,) each problem uses: diameter^2, then from there by
-    scaling^2 down to above blur^2, then blur^2."""
+    """Temperatures (T, B, 1) and how many of them (B,) each problem uses: diameter^power, then from there by
+    scaling^power down to above blur^power, then blur^power."""
     dtype = clouds.points.dtype
     log_blur, log_scaling = math.log(settings.blur), math.log(settings.scaling)
     largest = log_blur - (settings.most_steps - 2) * log_scaling
@@ -179,7 +189,7 @@ def _schedules(clouds: _Clouds, settings: SinkhornSettings) -> tuple[Tensor, Ten
     step = torch.arange(settings.most_steps, device=log_start.device, dtype=torch.float64)[:, None]
     logs = log_start + (step - 1).clamp_min(0) * log_scaling
     logs = torch.where(step >= between + 1, torch.full_like(logs, log_blur), logs)
-    return (2 * logs).exp().to(dtype)[..., None], (between + 2).long()
+    return (settings.power * logs).exp().to(dtype)[..., None], (between + 2).long()
 
 
 def _diameters(clouds: _Clouds, settings: SinkhornSettings) -> Tensor:

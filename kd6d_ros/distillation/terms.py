@@ -37,7 +37,9 @@ def adlp(student: Clouds, teacher: Clouds, instances: Instances, settings: AdlpS
     mass = scale_gradient(student.mass, settings.mass)
     source = scale_gradient(student.points, settings.geometry) * unit
     target = teacher.points * unit
-    how = SinkhornSettings(settings.blur, settings.reach, settings.scaling, converge=settings.converge)
+    how = SinkhornSettings(
+        settings.blur, settings.reach, settings.scaling, converge=settings.converge, power=settings.power
+    )
     value = sinkhorn_divergence(mass, source.transpose(1, 2), teacher.mass, target.transpose(1, 2), how)
     both = (student.mass.sum(1) > 0) & (teacher.mass.sum(1) > 0)
     return Term(value.sum(), both.sum())

@@ -37,7 +37,7 @@ def geomloss_per_image(inputs, how):
     """As in the released code: one call per image, a batch of clusters, masses repeated."""
     geomloss = pytest.importorskip('geomloss', reason='geomloss is not installed: pip install geomloss')
     loss = geomloss.SamplesLoss(
-        'sinkhorn', p=2, blur=how.blur, reach=how.reach, scaling=how.scaling,
+        'sinkhorn', p=how.power, blur=how.blur, reach=how.reach, scaling=how.scaling,
         diameter=how.diameter,
     )  # fmt: skip
     values = []
@@ -55,9 +55,10 @@ def geomloss_per_image(inputs, how):
     spread=st.sampled_from([0.001, 0.02, 0.5]),
     diameter=st.sampled_from([None, 0.3, 2.0]),
     scaling=st.sampled_from([0.5, 0.8]),
+    power=st.sampled_from([1, 2]),
 )
-def test_values_and_gradients_are_those_of_geomloss(seed, sizes, spread, diameter, scaling):
-    how = SinkhornSettings(diameter=diameter, scaling=scaling, most_steps=60)
+def test_values_and_gradients_are_those_of_geomloss(seed, sizes, spread, diameter, scaling, power):
+    how = SinkhornSettings(diameter=diameter, scaling=scaling, most_steps=60, power=power)
     inputs = clouds(seed, *sizes, spread)
     value, wanted = sinkhorn_divergence(*inputs, how), geomloss_per_image(inputs, how)
     assert value.shape == (sizes[0], sizes[1])
