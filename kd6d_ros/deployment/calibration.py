@@ -20,6 +20,7 @@ from kd6d_ros.inference.covariance import (
     columns,
     group_means,
     ray_geometry,
+    standardised,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ LEVEL = 0.9
 PENALTY = 0.01
 """Of the squared weights, beside the mean negative log-likelihood."""
 LEAST_POSES = 100
+LEAST_SPREAD = 1e-3
+"""A column that varies less than this is left out: its weight stays zero."""
 
 
 class _Data(NamedTuple):
@@ -58,10 +61,11 @@ def fit(samples: Sequence[PoseSample], objects: Sequence[str]) -> CovarianceMode
     if len(pairs) < LEAST_POSES:
         raise ConfigError(f'only {len(pairs)} published poses: a covariance needs {LEAST_POSES}; give more images')
     raw = np.array([columns(item.evidence, geometry[0]) for item, geometry in pairs])
-    mean, scale = raw.mean(0), np.maximum(raw.std(0), 1e-6)
+    mean, scale = raw.mean(0), raw.std(0)
+    scale[scale < LEAST_SPREAD] = 1.0  # what never changed here says nothing, whatever it is on the robot
     count = len(objects) if len(objects) > 1 else 0
     data = _Data(
-        (raw - mean) / scale,
+        standardised(raw, mean, scale),
         np.array([geometry[1] @ item.error for item, geometry in pairs]),
         np.linalg.inv(np.linalg.cholesky(np.array([geometry[0] for _, geometry in pairs]))),
         np.array([group_means(geometry[0]) for _, geometry in pairs]),

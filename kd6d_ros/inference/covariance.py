@@ -33,6 +33,7 @@ GROUP_OF_AXIS = np.array([0, 0, 1, 2, 2, 2])
 COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS))
 KIND = 'log_linear'
 RIDGE = 1e-6
+FARTHEST = 4.0
 LARGEST = 10.0
 """No standard deviation is said to be beyond this many metres or radians."""
 
@@ -56,7 +57,7 @@ class CovarianceModel:
         if geometry is None:
             return None
         spread, turn = geometry
-        row = (columns(evidence, spread) - self.mean) / self.scale
+        row = standardised(columns(evidence, spread), self.mean, self.scale)
         size = np.exp(np.minimum(self.offset + self.objects.get(name, np.zeros(3)) + self.weights @ row, 700.0))
         in_ray = scaled(spread, np.minimum(size, LARGEST))
         out: FloatArray = turn.T @ in_ray @ turn
@@ -144,6 +145,11 @@ def columns(evidence: Evidence, spread: FloatArray) -> FloatArray:
     """(10,) values of COLUMNS."""
     out: FloatArray = np.concatenate([evidence.features, group_means(spread)])
     return out
+
+
+def standardised(raw: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
+    """Columns (..., 10) in units of their spread, cut at FARTHEST: a law is not trusted where nobody looked."""
+    return np.clip((raw - mean) / scale, -FARTHEST, FARTHEST)
 
 
 def group_means(spread: FloatArray) -> FloatArray:
