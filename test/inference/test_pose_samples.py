@@ -37,9 +37,8 @@ def dataset(tmp_path, bundle, camera, image):
 
 
 def test_errors_are_those_of_the_published_poses(dataset, bundle, camera):
-    off = RigidTransform(
-        cv2.Rodrigues(np.array([0, 0, 0.02]))[0] @ TRUE.rotation, TRUE.translation + [0.002, 0, -0.004]
-    )
+    turn, step = cv2.Rodrigues(np.array([0, 0, 0.02]))[0], np.array([0.002, 0, -0.004])
+    off = RigidTransform(turn @ TRUE.rotation, TRUE.translation + step)
     samples = collect_samples(bundle, FakeEngine(bundle, camera, [('mug', off)]), dataset, 'train')
     assert len(samples) == 3
     for sample in samples:
