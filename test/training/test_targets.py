@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd6d_ros.data.detector_boxes import LEAST_IOU, jitter_box
 from kd6d_ros.inference.allocation import allocate_cells
 from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.networks.spec import NetworkSpec
 from kd6d_ros.training.recipe import AssignmentRecipe
 from kd6d_ros.training.targets import IGNORE, LabelledObject, assign_cells, window_cells
-from kd6d_ros.training.windows import LEAST_IOU, jitter_box
 
 SPEC = NetworkSpec('darknet_tiny_h', (16, 32, 64), 64, 1, classes=2)
 
