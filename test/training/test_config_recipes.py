@@ -24,7 +24,24 @@ def test_recipes_load(path):
         assert recipe.distillation.used
 
 
-@pytest.mark.parametrize('path', sorted(CONFIG.glob('study_*.yaml')), ids=lambda p: p.name)
+STUDIES = [path for path in sorted(CONFIG.glob('study_*.yaml')) if 'tuning' not in path.name]
+
+
+def test_tuning_shares_the_grid_but_neither_seeds_nor_test_scenes():
+    tuning, study = (load_plan(CONFIG / f'{name}.yaml') for name in ('study_tuning_cpu', 'study_cpu'))
+    assert tuning.settings.validation == study.settings.validation
+    assert tuning.settings.test != study.settings.test
+    assert tuning.settings.min_visible == study.settings.min_visible
+    assert tuning.recipe(tuning.jobs()[0]).network == study.recipe(study.jobs()[0]).network
+    for student, seeds in tuning.seeds.items():
+        assert not set(seeds) & set(study.seeds[student])
+    for arm in ('naive', 'adlp'):  # what the study compares is one of the trials
+        chosen = {k: v for k, v in study.arms[arm].items() if k.startswith('distillation.')}
+        tried = [changes for name, changes in tuning.arms.items() if name.startswith(arm)]
+        assert chosen in [{k: v for k, v in changes.items() if k.startswith('distillation.')} for changes in tried]
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda p: p.name)
 def test_studies_load_and_compare_equal_budgets(path):
     plan = load_plan(path)
     recipes = {job.key: plan.recipe(job) for job in plan.jobs()}
