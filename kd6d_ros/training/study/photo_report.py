@@ -72,6 +72,4 @@ def _difference(
         return []
     sides = [[runs[seed][measure][OWN] for seed in seeds] for runs in (first, second)]
     found = paired_difference(sides[0], sides[1], first[seeds[0]]['frame'])
-    each = ', '.join(f'{100 * value:+.1f}' for value in found.runs)
-    interval = f'[{100 * found.low:+.1f}, {100 * found.high:+.1f}] ({found.interval})'
-    return [f'{head}| {100 * found.mean:+.1f} | {interval} | {each} |']
+    return [f'{head}| {found.cells()} |']

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kd6d_ros.data.bop import read_targets
+from kd6d_ros.data.bop import BopDataset, read_targets
 from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
 from kd6d_ros.data.bop_run import DatasetRun, RunOptions
 from kd6d_ros.evaluation.scores import score_targets
@@ -43,17 +43,18 @@ def measure_photos(checkpoint: Checkpoint, settings: StudySettings, thresholds: 
     engine = TorchEngine(checkpoint.network, checkpoint.recipe.input.max_cells)
     listed = Path(settings.photos) / TARGETS
     wanted = [target for target in read_targets(listed) if target.obj_id in bundle.by_obj_id()]
+    dataset = BopDataset.open(Path(settings.photos))
+    folder, infos = models_folder(dataset)
+    objects = load_evaluation_objects(folder, infos, sorted({target.obj_id for target in wanted}))
+    truth = collect_targets(dataset, settings.photo_split, wanted, listed)
     per_threshold = []
     for threshold in thresholds:
         options = RunOptions(
             Path(settings.photos), settings.photo_split, detections=Path(settings.photo_detections),
             settings=open_gates(threshold),
         )  # fmt: skip
-        run = DatasetRun(bundle, options)
-        folder, infos = models_folder(run.dataset)
-        objects = load_evaluation_objects(folder, infos, sorted({target.obj_id for target in wanted}))
-        truth = collect_targets(run.dataset, settings.photo_split, wanted, listed)
-        per_threshold.append(score_targets(truth, run.run(engine), objects))
+        estimates = DatasetRun(bundle, options).run(engine)
+        per_threshold.append(score_targets(truth, estimates, objects))
     keys = [(score.scene_id, score.image_id) for score in per_threshold[0]]
     image = np.unique(np.array(keys), axis=0, return_inverse=True)[1].reshape(-1)
     hits = np.array([[score.hit_add for score in scores] for scores in per_threshold])

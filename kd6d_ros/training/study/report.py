@@ -131,9 +131,7 @@ def _by_part(right: AnyArray, value: AnyArray, edges: tuple[float, ...]) -> list
 
 
 def _difference_row(pair: tuple[str, str], threshold: str, found: Difference) -> str:
-    runs = ', '.join(f'{100 * value:+.1f}' for value in found.runs)
-    interval = f'[{100 * found.low:+.1f}, {100 * found.high:+.1f}] ({found.interval})'
-    return f'| {pair[0]} - {pair[1]} | {threshold} | {100 * found.mean:+.1f} | {interval} | {runs} |'
+    return f'| {pair[0]} - {pair[1]} | {threshold} | {found.cells()} |'
 
 
 def _percent(value: Any) -> str:

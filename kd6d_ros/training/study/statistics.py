@@ -29,6 +29,12 @@ class Difference(NamedTuple):
     runs: tuple[float, ...]
     interval: str
 
+    def cells(self) -> str:
+        """Mean, interval and runs in points, as cells of a Markdown row."""
+        each = ', '.join(f'{100 * value:+.1f}' for value in self.runs)
+        between = f'[{100 * self.low:+.1f}, {100 * self.high:+.1f}] ({self.interval})'
+        return f'{100 * self.mean:+.1f} | {between} | {each}'
+
 
 def paired_difference(
     first: Sequence[AnyArray], second: Sequence[AnyArray], image: AnyArray, confidence: float = 0.95, seed: int = 0
