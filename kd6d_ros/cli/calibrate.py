@@ -82,6 +82,9 @@ def _check(args: argparse.Namespace, bundle: Bundle) -> None:
 
     if not args.dataset and not args.test:
         raise ConfigError('nothing to do: give --dataset to fit a covariance, --test to measure it, or both')
+    for folder in [*args.dataset, *args.test]:
+        if not folder.is_dir():
+            raise ConfigError(f'{folder}: no such folder; render one with kd6d synth')
     for folder in args.test:
         if folder.resolve() in {item.resolve() for item in args.dataset}:
             raise ConfigError(f'--test {folder}: is what the covariance is fitted to; render another set')

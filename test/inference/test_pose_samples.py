@@ -77,6 +77,7 @@ def test_a_set_on_which_nothing_is_published_is_named(dataset, bundle, camera):
     ([], 'nothing to do: give --dataset'),
     (['--dataset', 'a', '--test', 'b', 'a'], '--test a: is what the covariance is fitted to'),
     (['--dataset', 'nowhere'], 'nowhere: no such folder'),
+    (['--test', 'nowhere'], 'nowhere: no such folder'),
     (['--dataset', 'a', '--limit', '0'], '--limit must be at least 1'),
     (['--test', 'a', '--precision', 'fp64'], "has no 'fp64' engine"),
 ])  # fmt: skip
@@ -85,6 +86,8 @@ def test_mistakes_end_in_one_line(tmp_path, monkeypatch, capsys, arguments, said
 
     models = Path(__file__).resolve().parents[2] / 'models'
     monkeypatch.chdir(tmp_path)
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
     before = (models / 'demo' / 'bundle.yaml').read_bytes()
     assert main(['calibrate', str(models / 'demo'), *arguments]) == 2
     printed = capsys.readouterr().err
