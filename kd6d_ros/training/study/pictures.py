@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from kd6d_ros.training.study.plan import StudyPlan
     from kd6d_ros.types import AnyArray
 
-ZOOM, MARGIN = 3, 0.25
+ZOOM, MARGIN = 3, 0.4
+TITLE_HEIGHT = 36
 COLOURS = tuple(
     tuple(int(v) for v in cv2.cvtColor(np.uint8([[[h, 220, 255]]]), cv2.COLOR_HSV2RGB)[0, 0])  # type: ignore[call-overload, arg-type]
     for h in range(0, 176, 22)
@@ -46,8 +47,15 @@ def cloud_picture(plan: StudyPlan, student: str, arms: tuple[str, str], target: 
         if len(seen) and len(sheet) < rows:
             sheet.append(np.hstack([_cell(frame, int(seen[0]), network) for network in networks]))
     if sheet:
-        cv2.imwrite(str(target), np.vstack(sheet)[..., ::-1])
+        titles = [_title(name, sheet[0].shape[1] // len(files)) for name in ('teacher', *arms)]
+        cv2.imwrite(str(target), np.vstack([np.hstack(titles), *sheet])[..., ::-1])
     return bool(sheet)
+
+
+def _title(text: str, width: int) -> AnyArray:
+    canvas = np.full((TITLE_HEIGHT, width, 3), 20, np.uint8)
+    cv2.putText(canvas, text, (12, TITLE_HEIGHT - 11), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (230, 230, 230), 2, cv2.LINE_AA)
+    return canvas
 
 
 def _cell(frame: Frame, row: int, checkpoint: Checkpoint) -> AnyArray:
