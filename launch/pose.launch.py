@@ -26,12 +26,13 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
+from kd6d_ros.benchmark.processes import PROFILE_VARIABLES
+
 # This file is in share/kd6d_ros/launch when installed and in launch/ of the repository otherwise; config/ is
 # beside it in both places.
 CONFIG = Path(__file__).resolve().parent.parent / 'config'
 BOOL = ['true', 'false']
 FAST_DDS = ('rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 ARGUMENTS = [
     DeclareLaunchArgument('name', default_value='pose_estimator', description='Name of the node.'),

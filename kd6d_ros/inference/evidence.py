@@ -15,6 +15,7 @@ import numpy as np
 from kd6d_ros.geometry.cameras import undistort_points
 from kd6d_ros.inference.pnp import corner_jacobian
 from kd6d_ros.inference.pnp_surface import CORNER_WEIGHT, LEAST_POINTS
+from kd6d_ros.inference.robust import geman_mcclure
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.surface import SurfaceCloud
@@ -65,7 +66,7 @@ def gather(
     mean = np.einsum('k,kcd->cd', share, residual)
     spread = np.sqrt(np.einsum('k,kcd->', share, (residual - mean) ** 2) / len(mean))
     bias = np.sqrt((mean**2).sum() / len(mean))
-    weight = CORNER_WEIGHT * scores[:, None] * _robust(residual, predictions.threshold)
+    weight, _ = geman_mcclure(residual, CORNER_WEIGHT * scores[:, None], predictions.threshold)
     jacobian = corner_jacobian(np.asarray(predictions.points, np.float64), pose.rotation, pose.translation, focal)
     hessian = np.einsum('kc,cdi,cdj->ij', weight, jacobian, jacobian)
     rms, area = float(np.hypot(spread, bias)), len(scores) / 100.0
@@ -89,12 +90,6 @@ def _residuals(
     return np.where(np.isfinite(out), out, 0.0)
 
 
-def _robust(residual: FloatArray, scale: float) -> FloatArray:
-    """Geman-McClure weight of residuals (..., 2)."""
-    out: FloatArray = 1.0 / (1.0 + (residual**2).sum(-1) / scale**2) ** 2
-    return out
-
-
 def _surface(
     predictions: Predictions, pose: RigidTransform, camera: Camera, focal: FloatArray
 ) -> Optional[Tuple[FloatArray, float, float]]:
@@ -107,7 +102,7 @@ def _surface(
     if len(points) < LEAST_POINTS:
         return None
     residual = _residuals(pixels, points, pose, camera, focal)
-    weight = weight * _robust(residual, predictions.threshold)
+    weight, _ = geman_mcclure(residual, weight, predictions.threshold)
     jacobian = corner_jacobian(points, pose.rotation, pose.translation, focal)
     hessian = np.einsum('n,ndi,ndj->ij', weight, jacobian, jacobian)
     rms = float(np.sqrt((weight * (residual**2).sum(1)).sum() / max(float(weight.sum()), 1e-9)))
