@@ -35,7 +35,7 @@ def test_tuning_shares_the_grid_but_neither_seeds_nor_test_scenes():
     assert tuning.recipe(tuning.jobs()[0]).network == study.recipe(study.jobs()[0]).network
     for student, seeds in tuning.seeds.items():
         assert not set(seeds) & set(study.seeds[student])
-    for arm in ('naive', 'adlp'):  # what the study compares is one of the trials
+    for arm in ('naive', 'feature', 'adlp'):  # what the study compares is one of the trials
         chosen = {k: v for k, v in study.arms[arm].items() if k.startswith('distillation.')}
         tried = [changes for name, changes in tuning.arms.items() if name.startswith(arm)]
         assert chosen in [{k: v for k, v in changes.items() if k.startswith('distillation.')} for changes in tried]
