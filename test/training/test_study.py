@@ -88,6 +88,7 @@ def test_a_study_runs_reports_and_goes_on(study, capsys):
     assert 'study: small/plain/2 (1 of 2)' in printed
     assert '5 of 5 runs are finished' in printed
     assert '| adlp - plain | own |' in printed
+    assert '| arm | runs | spread | bias | bias of the scale |\n|---|---|---|---|---|\n| teacher | 1 |' in printed
     assert (out / 'small' / 'adlp' / '1' / 'final.pt').read_bytes() == before
     for name, size in (('curves.png', 300), ('clouds_small.png', 400)):
         assert cv2.imread(str(out / name)).shape[1] >= size
@@ -168,3 +169,17 @@ def test_photos_are_measured_and_choose_nothing(study, capsys):
     wrong.write_text(yaml.safe_dump(content, sort_keys=False))
     assert main(['study', str(wrong)]) == 2
     assert 'photos and photo_detections belong together' in capsys.readouterr().err
+
+
+def test_the_figures_of_clouds_have_known_answers():
+    from kd6d_ros.training.study.clouds import Cloud, figures
+
+    truth = np.array([[x, y] for x in (0.0, 100.0) for y in (0.0, 50.0)] * 2)  # 100 px wide, centre (50, 25)
+    outward = truth - truth.mean(0)
+    larger = truth + 0.1 * outward
+    shifted = np.stack([truth + np.array([offset, 0.0]) for offset in (3.0, 5.0)])
+    found = [figures([Cloud(np.zeros((1, 1, 3)), cloud, truth)]) for cloud in (larger[None], shifted)]
+    assert found[0].spread == 0
+    assert found[0].bias == pytest.approx(0.1 * np.hypot(50, 25) / 100)
+    assert found[0].scale_bias == pytest.approx(0.1)
+    assert found[1] == pytest.approx((0.01, 0.04, 0.0), abs=1e-9)

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
-from kd6d_ros.inference.crop import Crop
 from kd6d_ros.training.checkpoint import load_checkpoint
-from kd6d_ros.training.frames import FramePack, pack_frames
+from kd6d_ros.training.study.clouds import cloud, drawn, pack_of_tests
 from kd6d_ros.training.study.plan import TEACHER
 
 if TYPE_CHECKING:
-    from kd6d_ros.training.checkpoint import Checkpoint
-    from kd6d_ros.training.frames import Frame
+    from kd6d_ros.training.study.clouds import Cloud
     from kd6d_ros.training.study.plan import StudyPlan
     from kd6d_ros.types import AnyArray
 
@@ -26,7 +23,6 @@ COLOURS = tuple(
     tuple(int(v) for v in cv2.cvtColor(np.uint8([[[h, 220, 255]]]), cv2.COLOR_HSV2RGB)[0, 0])  # type: ignore[call-overload, arg-type]
     for h in range(0, 176, 22)
 )
-CELLS = 16
 
 
 def cloud_picture(plan: StudyPlan, student: str, arms: tuple[str, str], target: Path, rows: int = 6) -> bool:
@@ -37,15 +33,10 @@ def cloud_picture(plan: StudyPlan, student: str, arms: tuple[str, str], target: 
     if not all(path.is_file() for path in files):
         return False
     networks = [load_checkpoint(path) for path in files]
-    data = networks[0].recipe.data
-    folder = pack_frames(Path(plan.settings.test), plan.settings.split, Path(data.cache))
-    pack = FramePack(folder, networks[0].objects)
+    pack = pack_of_tests(plan, networks[0].objects, Path(networks[0].recipe.data.cache))
     sheet: list[AnyArray] = []
-    for number in np.linspace(0, len(pack) - 1, 4 * rows).astype(int):
-        frame = pack.frame(int(number), with_depth=False)
-        seen = np.flatnonzero((frame.class_index >= 0) & (frame.visible_fraction > 0.4))
-        if len(seen) and len(sheet) < rows:
-            sheet.append(np.hstack([_cell(frame, int(seen[0]), network) for network in networks]))
+    for frame, row in drawn(pack, rows, 0.4):
+        sheet.append(np.hstack([_cell(cloud(frame, row, network)) for network in networks]))
     if sheet:
         titles = [_title(name, sheet[0].shape[1] // len(files)) for name in ('teacher', *arms)]
         cv2.imwrite(str(target), np.vstack([np.hstack(titles), *sheet])[..., ::-1])
@@ -58,25 +49,16 @@ def _title(text: str, width: int) -> AnyArray:
     return canvas
 
 
-def _cell(frame: Frame, row: int, checkpoint: Checkpoint) -> AnyArray:
-    """One window with the corners of the best cells of one network."""
-    inputs = checkpoint.recipe.input
-    crop = Crop.around_box(frame.visible_box[row], inputs.crop_padding, inputs.crop_size)
-    window = crop.extract(frame.image)
-    with torch.no_grad():
-        output = checkpoint.network(torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None])
-    index = int(frame.class_index[row])
-    best = torch.topk(output.logits[0, :, index], CELLS).indices
-    predicted = output.keypoints[0, best, index].numpy()
-    border = int(MARGIN * inputs.crop_size)
-    canvas = cv2.copyMakeBorder(window, border, border, border, border, cv2.BORDER_CONSTANT, value=(40, 40, 40))
+def _cell(found: Cloud) -> AnyArray:
+    """One window with the corners that one network predicts in it."""
+    border = int(MARGIN * len(found.window))
+    canvas = cv2.copyMakeBorder(found.window, border, border, border, border, cv2.BORDER_CONSTANT, value=(40, 40, 40))
     canvas = cv2.resize(canvas, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
     canvas = np.ascontiguousarray(canvas // 2 + 20)
-    truth = crop.to_network(frame.corners_px[row])
     for corner, colour in enumerate(COLOURS):
-        for point in predicted[:, corner]:
+        for point in found.predicted[:, corner]:
             cv2.circle(canvas, _place(point, border), 4, colour, -1, cv2.LINE_AA)
-        cv2.drawMarker(canvas, _place(truth[corner], border), (255, 255, 255), cv2.MARKER_CROSS, 14, 2)
+        cv2.drawMarker(canvas, _place(found.truth[corner], border), (255, 255, 255), cv2.MARKER_CROSS, 14, 2)
     return canvas
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kd6d_ros.training.study.clouds import cloud_lines
 from kd6d_ros.training.study.photo_report import photo_lines
 from kd6d_ros.training.study.plan import TEACHER
 from kd6d_ros.training.study.runs import RESULT, finished
@@ -89,7 +90,7 @@ def report_text(plan: StudyPlan) -> str:
                 found = difference(plan, student, pair, row)
                 if found is not None:
                     lines.append(_difference_row(pair, name, found))
-        lines += ['', *photo_lines(plan, student)]
+        lines += ['', *photo_lines(plan, student), '', *cloud_lines(plan, student), '']
     return '\n'.join(lines)
 
 
