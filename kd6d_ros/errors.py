@@ -25,6 +25,10 @@ class MeshError(Kd6dError):
     """A mesh file cannot be used (no faces, NaN vertices, wrong units...)."""
 
 
+class CodesError(Kd6dError):
+    """A file of surface codes is missing, damaged or of another object."""
+
+
 class DatasetError(Kd6dError):
     """A BOP dataset, detection or result file is missing or malformed."""
 

@@ -44,7 +44,7 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class _Correspondences:
+class Correspondences:
     """points (M, 3) [m], the first `corners` of them corners; rays (M, 2) normalised; weight (M,), zero where
     unusable; focal (2,) [px]; threshold [px]."""
 
@@ -112,7 +112,7 @@ def solve_with_surface(
         cost = problem.cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
-    return None if best is None else _result(problem, minimise(problem, best, threshold, TOLERANCE))
+    return None if best is None else result_of(problem, minimise(problem, best, threshold, TOLERANCE))
 
 
 def _problem(
@@ -122,7 +122,7 @@ def _problem(
     surface: SurfaceCloud,
     camera: Camera,
     threshold: float,
-) -> _Correspondences:
+) -> Correspondences:
     """rays (8 K + N, 2) of the corners and of the surface points."""
     corners = np.tile(np.asarray(points, np.float64), (len(scores), 1))
     usable: AnyArray = np.isfinite(rays.sum(axis=1))
@@ -130,7 +130,7 @@ def _problem(
     every = np.concatenate([corners, surface.points])
     every[len(corners) :][~usable[len(corners) :]] = corners[0]  # any finite point: its weight is zero
     weight = np.concatenate([CORNER_WEIGHT * np.repeat(np.asarray(scores, np.float64), 8), surface.weights])
-    return _Correspondences(
+    return Correspondences(
         every,
         len(corners),
         np.where(usable[:, None], rays, 0.0),
@@ -140,7 +140,7 @@ def _problem(
     )
 
 
-def _starts(first: Optional[PnpResult], problem: _Correspondences, count: int) -> Iterator[Pose]:
+def _starts(first: Optional[PnpResult], problem: Correspondences, count: int) -> Iterator[Pose]:
     """The pose of the corners, and that of all surface points."""
     if first is not None:
         yield first.cam_from_obj.rotation, first.cam_from_obj.translation
@@ -151,7 +151,8 @@ def _starts(first: Optional[PnpResult], problem: _Correspondences, count: int) -
             yield pose
 
 
-def _result(problem: _Correspondences, pose: Pose) -> Optional[PnpResult]:
+def result_of(problem: Correspondences, pose: Pose) -> Optional[PnpResult]:
+    """The pose with its inliers; None when it lies behind the camera or too little agrees with it."""
     residual = problem.residuals(pose)
     if residual is None or pose[1][2] <= 0:
         return None
