@@ -27,7 +27,7 @@ def conv_unit(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Seq
 
 
 class Backbone(nn.Module):
-    """Base: subclasses set `channels` {stride: C} in __init__."""
+    """Base: subclasses set `channels` {stride: C} in __init__, finest first."""
 
     channels: dict[int, int]
 
@@ -53,7 +53,7 @@ class ResidualUnit(nn.Module):
 
 
 class DarkNet53(Backbone):
-    """Feature maps 256 at stride 8, 512 at 16, 1024 at 32."""
+    """Feature maps 128 at stride 4, 256 at 8, 512 at 16, 1024 at 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,14 +65,14 @@ class DarkNet53(Backbone):
             stages.append(nn.Sequential(conv_unit(previous, width, 3, 2), *residual))
             previous = width
         self.stages = nn.ModuleList(stages)
-        self.channels = {8: 256, 16: 512, 32: 1024}
+        self.channels = {4: 128, 8: 256, 16: 512, 32: 1024}
         self.initialise()
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         x, features = self.stem(image), {}
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index >= 2:
+            if index >= 1:
                 features[2 ** (index + 1)] = x
         return features
 
@@ -87,7 +87,7 @@ TINY_STAGES: tuple[tuple[int, ...], ...] = (
 
 
 class DarkNetTiny(Backbone):
-    """Feature maps at stride 8 (third stage, pooled) and 16 (fifth stage); `width` scales every stage."""
+    """Feature maps at stride 4 (second stage, pooled), 8 (third, pooled) and 16 (fifth); `width` scales every stage."""
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class DarkNetTiny(Backbone):
                 stage.append(nn.MaxPool2d(2, 2))
             stages.append(stage)
         self.stages = nn.ModuleList(stages)
-        self.channels = {8: int(128 * width), 16: int(128 * width)}
+        self.channels = {4: int(32 * width), 8: int(128 * width), 16: int(128 * width)}
         self.initialise()
 
     @staticmethod
@@ -116,8 +116,8 @@ class DarkNetTiny(Backbone):
         x, features = image, {}
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index == 2:
-                features[8] = x
+            if index in (1, 2):
+                features[2 ** (index + 1)] = x
         features[16] = x
         return features
 

@@ -42,7 +42,7 @@ STAGES = (
 FIXED_BLOCKS = 3
 """The stem and these first blocks, down to stride 4, keep the weights that they start with."""
 
-TAPS = {2: 8, 4: 16, 5: 32}
+TAPS = {1: 4, 2: 8, 4: 16, 5: 32}
 """Stage whose output is the feature map of a stride."""
 
 
@@ -102,7 +102,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(Backbone):
-    """Feature maps 40 at stride 8, 112 at 16 and 192 at 32."""
+    """Feature maps 24 at stride 4, 40 at 8, 112 at 16 and 192 at 32."""
 
     def __init__(self) -> None:
         super().__init__()

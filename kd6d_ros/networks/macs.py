@@ -1,4 +1,4 @@
-"""Multiply-adds (MACs) of a keypoint network, part by part.
+"""Multiply-adds (MACs) of a network, part by part.
 
 Counted are the convolutions and matrix products of one forward pass, as is usual; normalisation, activations and
 upsampling are not. PyTorch's counter gives FLOPs; one multiply-add is two of them.
@@ -6,29 +6,30 @@ upsampling are not. PyTorch's counter gives FLOPs; one multiply-add is two of th
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.networks.make_network import AnyNetwork
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-adds of one image in each part of the network; surface is 0 for a network without the branch."""
+    """Multiply-adds of one image in each part of the network, 0 for a part that it does not have."""
 
     backbone: int
     pyramid: int
     head: int
     surface: int
+    decoder: int
 
     @property
     def total(self) -> int:
         return int(sum(astuple(self)))
 
 
-def count_macs(network: KeypointNetwork, width: int, height: int) -> Macs:
+def count_macs(network: AnyNetwork, width: int, height: int) -> Macs:
     """Multiply-adds for one image of `width` x `height` network px, multiples of ``spec.input_multiple``.
 
     The network computes one black image for it, in evaluation mode, and is left as it was.
@@ -41,4 +42,4 @@ def count_macs(network: KeypointNetwork, width: int, height: int) -> Macs:
     network.train(was_training)
     flops = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
     root = type(network).__name__
-    return Macs(*(flops.get(f'{root}.{part}', 0) // 2 for part in ('backbone', 'pyramid', 'head', 'surface')))
+    return Macs(**{part.name: flops.get(f'{root}.{part.name}', 0) // 2 for part in fields(Macs)})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kd6d_ros.networks.backbones import Backbone, DarkNet53, DarkNetTiny
 from kd6d_ros.networks.efficientnet_lite import EfficientNetLite0
+from kd6d_ros.networks.resnet import DilatedResNet34
 from kd6d_ros.networks.spec import TIMM
 from kd6d_ros.networks.timm_backbone import TimmBackbone
 
@@ -23,5 +24,6 @@ def make_backbone(name: str) -> Backbone:
         'darknet_tiny': DarkNetTiny,
         'darknet_tiny_h': lambda: DarkNetTiny(0.5),
         'efficientnet_lite0': EfficientNetLite0,
+        'resnet34': DilatedResNet34,
     }
     return makers[name]()

@@ -28,10 +28,10 @@ def test_parameter_counts_match_the_description(backbone):
 @pytest.mark.parametrize(
     ('backbone', 'strides', 'channels', 'features'),
     [
-        ('darknet53', (8, 16, 32, 64, 128), 256, {8: 256, 16: 512, 32: 1024}),
-        ('darknet_tiny', (8, 16, 32, 64), 256, {8: 128, 16: 128}),
-        ('darknet_tiny_h', (8, 16, 32, 64), 128, {8: 64, 16: 64}),
-        ('efficientnet_lite0', (8, 16, 32, 64), 96, {8: 40, 16: 112, 32: 192}),
+        ('darknet53', (8, 16, 32, 64, 128), 256, {4: 128, 8: 256, 16: 512, 32: 1024}),
+        ('darknet_tiny', (8, 16, 32, 64), 256, {4: 32, 8: 128, 16: 128}),
+        ('darknet_tiny_h', (8, 16, 32, 64), 128, {4: 16, 8: 64, 16: 64}),
+        ('efficientnet_lite0', (8, 16, 32, 64), 96, {4: 24, 8: 40, 16: 112, 32: 192}),
     ],
 )
 def test_feature_shapes(backbone, strides, channels, features):
@@ -185,6 +185,10 @@ def test_small_inputs_are_filled_up_with_score_zero():
         ({'classes': 0}, 'at least one class'),
         ({'surface': 12}, 'network.surface: 12 must be 0 or a multiple of 8'),
         ({'surface': -8}, 'network.surface: -8'),
+        ({'kind': 'denze'}, "network.kind: 'denze' is unknown; one of keypoints, dense"),
+        ({'backbone': 'resnet34'}, 'resnet34 belongs to network.kind: dense'),
+        ({'kind': 'dense', 'decoder': 'unet'}, "network.decoder: 'unet' is unknown; one of compact, aspp"),
+        ({'kind': 'dense', 'decoder': 'aspp'}, 'aspp needs network.backbone: resnet34'),
     ],
 )
 def test_wrong_architectures_are_refused(change, message):
