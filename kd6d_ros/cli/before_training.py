@@ -25,7 +25,8 @@ def check_and_train(recipe: Recipe, args: argparse.Namespace) -> int:
     from kd6d_ros.training.run import train
 
     final = train(recipe, args.resume)
-    print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
+    following = f'kd6d export --checkpoint {final} --out models/{recipe.name}'
+    print(f'wrote {final}' if recipe.network.kind == 'dense' else f'wrote {final}; next: {following}')
     return 0
 
 

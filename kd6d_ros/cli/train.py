@@ -8,6 +8,7 @@ from typing import Any
 EXAMPLE = """example:
   kd6d synth --models my_meshes --out runs/my_data --images 4000 --seed 1 --workers 2
   kd6d train config/train_cpu.yaml name=mug data.train=runs/my_data train.steps=8000
+  kd6d train config/train_dense_cpu.yaml name=mug_dense data.train=runs/my_data data.codes=runs/my_codes
 
 Sizes are pixels, lengths metres, times seconds. Progress: tensorboard --logdir runs."""
 
@@ -18,8 +19,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'train',
         help='train a network from a recipe',
-        description='Train a keypoint network on a BOP-format dataset, without a teacher even if the recipe names one; '
-        'writes final.pt for `kd6d export`.',
+        description='Train a network on a BOP-format dataset, without a teacher even if the recipe names one; writes '
+        'final.pt for `kd6d export`.',
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

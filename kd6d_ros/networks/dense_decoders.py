@@ -1,8 +1,8 @@
 """From a backbone's maps to one map of mask and code logits.
 
-``AsppDecoder`` is the described one, a third of the teacher's parameters and most of its work: 256 channels at a half of
-the input's resolution. ``CompactDecoder`` does the same job for a small fraction of that: narrow, at a quarter of the
-resolution, with the parallel dilations only on the coarsest map, where they are nearly free.
+``AsppDecoder`` is the described one, a quarter of the teacher's parameters and most of its work: 256 channels at half
+of the input's resolution. ``CompactDecoder`` does the same job for a small fraction of that: narrow, at a quarter of
+the resolution, with the parallel dilations only on the coarsest map, where they are nearly free.
 
 References: Su et al., "ZebraPose", CVPR 2022; Chen et al., "Encoder-Decoder with Atrous Separable Convolution", 2018.
 """

@@ -80,6 +80,11 @@ class NetworkSpec:
         return {'darknet_tiny': 16, 'darknet_tiny_h': 16, DENSE_BACKBONE: 8}.get(self.backbone, 32)
 
     @property
+    def learns_surface(self) -> bool:
+        """Whether depth images are needed to train it."""
+        return self.kind == 'dense' or self.surface > 0
+
+    @property
     def code_stride(self) -> int:
         """Network px per pixel of a dense network's maps, in both directions."""
         return 2 if self.decoder == 'aspp' else 4

@@ -10,8 +10,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from kd6d_ros.data.code_maps import load_books
 from kd6d_ros.data.objects import load_objects
-from kd6d_ros.errors import ConfigError
+from kd6d_ros.errors import ConfigError, DatasetError
+from kd6d_ros.training.code_targets import CodeTargets
 from kd6d_ros.training.dataset import Sample, WindowDataset, collate
 from kd6d_ros.training.frames import FramePack, describe, pack_frames
 from kd6d_ros.training.held_out import held_out
@@ -31,7 +33,8 @@ MOST_PROCESSES = 8
 class Windows(L.LightningDataModule):
     """Packs the frames once, splits them by scene and serves shuffled windows, new ones or those of a pool.
 
-    teacher: asked once about a pool's windows, where its answers alone are needed. start_step: batches that an earlier
+    books: surface codes of the objects, for a dense network. teacher: asked once about a pool's windows, where its
+    answers alone are needed. start_step: batches that an earlier
     part of the run has seen.
     """
 
@@ -39,6 +42,9 @@ class Windows(L.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.objects = recipe_objects(recipe)
+        dense = recipe.network.kind == 'dense'
+        self.books = load_books(Path(recipe.data.codes), self.objects) if dense else ()
+        self.codes = CodeTargets(self.books, self.objects) if dense else None
         self.teacher: KeypointNetwork | None = None
         self.start_step = 0
 
@@ -64,6 +70,11 @@ class Windows(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         folder = self._pack_folder()
         self.pack = FramePack(folder, self.objects)
+        if self.codes is not None and self.pack.depth is None:
+            raise DatasetError(
+                f'{self.recipe.data.train}: no depth images, from which a dense network learns its codes; `kd6d synth` '
+                'writes them'
+            )
         self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
         print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
 
@@ -71,7 +82,7 @@ class Windows(L.LightningDataModule):
         """The images (count, 3, S, S) uint8 of the first training windows."""
         pack = FramePack(self._pack_folder(), self.objects)
         frames, _ = split_frames(pack, self.recipe.data.validation_fraction)
-        dataset = WindowDataset(pack.folder, self.objects, frames, self.recipe, self.recipe.seed)
+        dataset = WindowDataset(pack.folder, self.objects, frames, self.recipe, self.recipe.seed, codes=self.codes)
         return collate([sample for sample, _ in zip(dataset, range(count), strict=False)]).image
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -87,7 +98,9 @@ class Windows(L.LightningDataModule):
             batches = PoolBatches(len(pool), settings.batch_size, self.recipe.seed, rank, ranks, self.start_step)
             return DataLoader(pool, batch_sampler=batches, **how)
         seed = self.recipe.seed * 1_000_003 + self.start_step
-        dataset = WindowDataset(self.pack.folder, self.objects, self.training, self.recipe, seed, rank, ranks)
+        dataset = WindowDataset(
+            self.pack.folder, self.objects, self.training, self.recipe, seed, rank, ranks, self.codes
+        )
         return DataLoader(dataset, batch_size=settings.batch_size, **how)
 
 

@@ -17,12 +17,13 @@ from kd6d_ros.training.answers import TaughtPart, join_answers
 from kd6d_ros.training.augment import augment
 from kd6d_ros.training.frames import Frame, FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets, surface_targets
-from kd6d_ros.training.targets import IGNORE, LabelledObject, assign_cells, window_cells
+from kd6d_ros.training.targets import IGNORE, CellTargets, LabelledObject, assign_cells, window_cells
 from kd6d_ros.training.windows import draw_window
 
 if TYPE_CHECKING:
     from kd6d_ros.distillation.teacher import Answer
     from kd6d_ros.inference.crop import Crop
+    from kd6d_ros.training.code_targets import CodeTargets
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray, ObjectModel
 
@@ -49,7 +50,10 @@ class Batch(NamedTuple):
     class (P,), corners in window px (P, 8, 2), in the camera frame (P, 8, 3) [m], diameter (P,) [m], size (P,)
     [px]; intrinsics (P, 4) fx fy cx cy of the window; surface_class (N, G) int8 and surface_point (N, G, 3)
     of ``SurfaceTargets``, G = 0 for a network without the branch; instances: see ``Instances``; taught: what a teacher
-    said about the windows, if it was asked before."""
+    said about the windows, if it was asked before.
+
+    Of a dense network surface_class is that of its map's pixels and code (N, G) int32 the surface code of each; there
+    are no cells (A and P are 0) and no surface points."""
 
     image: Tensor
     score: Tensor
@@ -65,12 +69,14 @@ class Batch(NamedTuple):
     surface_point: Tensor
     instances: Instances
     taught: Answer | None = None
+    code: Tensor | None = None
 
 
 class Sample(NamedTuple):
     """One window: image (S, S, 3) uint8, cell targets, its objects, its intrinsics fx fy cx cy, the targets of
     the surface branch (empty without one), and what ``Instances`` says of one window: frame_from_window (2,) and
-    at_pixel (H, W) int8 with the index of the object in `objects`; taught: a teacher's answer, if it was asked."""
+    at_pixel (H, W) int8 with the index of the object in `objects`; taught: a teacher's answer, if it was asked; code
+    (G,) uint16 for a dense network."""
 
     image: AnyArray
     score: AnyArray
@@ -82,6 +88,7 @@ class Sample(NamedTuple):
     frame_from_window: AnyArray
     at_pixel: AnyArray
     taught: TaughtPart | None = None
+    code: AnyArray | None = None
 
 
 class WindowDataset(IterableDataset[Sample]):
@@ -96,7 +103,10 @@ class WindowDataset(IterableDataset[Sample]):
         seed: int,
         rank: int = 0,
         ranks: int = 1,
+        codes: CodeTargets | None = None,
     ) -> None:
+        """codes: of the objects, for a dense network."""
+        self.codes = codes
         self.pack_folder, self.objects, self.frames = pack, objects, frames
         self.recipe, self.seed, self.rank, self.ranks = recipe, seed, rank, ranks
 
@@ -113,9 +123,9 @@ class WindowDataset(IterableDataset[Sample]):
     def _windows(self, pack: FramePack, frames: AnyArray, rng: np.random.Generator) -> Iterator[Sample]:
         while True:
             for number in rng.permutation(frames):
-                frame = pack.frame(int(number), with_depth=self.recipe.network.surface > 0)
+                frame = pack.frame(int(number), with_depth=self.recipe.network.learns_surface)
                 for _ in range(self.recipe.sampling.crops_per_frame):
-                    yield make_sample(frame, self.recipe, rng)
+                    yield make_sample(frame, self.recipe, rng, codes=self.codes)
 
     def _shuffled(self, source: Iterator[Sample], rng: np.random.Generator) -> Iterator[Sample]:
         """Keep a buffer, so that the crops of one frame do not meet in one batch."""
@@ -127,25 +137,44 @@ class WindowDataset(IterableDataset[Sample]):
 
 
 NO_SURFACE = SurfaceTargets(np.zeros(0, np.int8), np.zeros((0, 3), np.float32))
+NO_CELLS = CellTargets(np.zeros((0, 0), np.int8), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def make_sample(frame: Frame, recipe: Recipe, rng: np.random.Generator, photometric: bool = True) -> Sample:
-    """Draw one window of `frame` and label its cells."""
+def make_sample(
+    frame: Frame,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    photometric: bool = True,
+    codes: CodeTargets | None = None,
+) -> Sample:
+    """Draw one window of `frame` and label its cells, or with `codes` the pixels of a dense network's map."""
     crop = draw_window(frame, recipe.sampling, recipe.input, rng)
     image = crop.extract(frame.image)
     labels = cv2.warpAffine(frame.labels, crop.net_from_image(), (crop.width, crop.height), flags=cv2.INTER_NEAREST)
     objects = _objects_in(frame, crop, labels, recipe.sampling.label_visible)
-    cells = window_cells(recipe.network, crop.width)
-    targets = assign_cells(labels, objects, cells, recipe.network, recipe.assignment, rng)
-    _ignore_slivers(targets.score, labels[cells.pixel[:, 1], cells.pixel[:, 0]], frame)
-    surface = surface_targets(frame, crop) if recipe.network.surface else NO_SURFACE
+    if codes is None:
+        targets, code = _cell_targets(frame, labels, objects, recipe, rng), None
+        surface = surface_targets(frame, crop) if recipe.network.surface else NO_SURFACE
+    else:
+        targets, surface = NO_CELLS, surface_targets(frame, crop, recipe.network.code_stride, through_centres=True)
+        code = codes.codes(surface)
+        surface = surface._replace(points=NO_SURFACE.points)
     if photometric:
         image = augment(image, recipe.augmentation, rng)
     share = np.array([1 / (crop.scale * frame.width), 1 / (crop.scale * frame.height)], np.float32)
     return Sample(
         image, targets.score, targets.cell, targets.owner, objects, crop_intrinsics(frame, crop), surface,
-        share, _objects_at(labels, objects),
+        share, _objects_at(labels, objects), code=code,
     )  # fmt: skip
+
+
+def _cell_targets(
+    frame: Frame, labels: AnyArray, objects: list[LabelledObject], recipe: Recipe, rng: np.random.Generator
+) -> CellTargets:
+    cells = window_cells(recipe.network, labels.shape[1])
+    targets = assign_cells(labels, objects, cells, recipe.network, recipe.assignment, rng)
+    _ignore_slivers(targets.score, labels[cells.pixel[:, 1], cells.pixel[:, 0]], frame)
+    return targets
 
 
 def _objects_at(labels: AnyArray, objects: list[LabelledObject]) -> AnyArray:
@@ -207,7 +236,9 @@ def collate(samples: list[Sample]) -> Batch:
     surface = [torch.from_numpy(np.stack(parts)) for parts in zip(*(s.surface for s in samples), strict=True)]
     parts = [s.taught for s in samples if s.taught is not None]
     taught = join_answers(parts) if parts else None
-    return Batch._make((image, score, *tensors, *surface, _instances(samples), taught))
+    codes = [s.code.astype(np.int32) for s in samples if s.code is not None]
+    code = torch.from_numpy(np.stack(codes)) if codes else None
+    return Batch._make((image, score, *tensors, *surface, _instances(samples), taught, code))
 
 
 def _instances(samples: list[Sample]) -> Instances:

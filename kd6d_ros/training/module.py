@@ -1,10 +1,10 @@
-"""The Lightning module: losses, optimiser with one cycle, and an average of the weights that is kept."""
+"""The Lightning modules: losses, optimiser with one cycle, and an average of the weights that is kept."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -12,9 +12,15 @@ from torch import Tensor, nn
 
 from kd6d_ros.errors import TrainingError
 from kd6d_ros.networks.keypoint_network import KeypointNetwork, KeypointOutput
+from kd6d_ros.networks.make_network import AnyNetwork
+from kd6d_ros.training.checkpoint import AnyCheckpoint, Checkpoint
 from kd6d_ros.training.dataset import Batch
 from kd6d_ros.training.losses import keypoint_losses
 from kd6d_ros.training.recipe import Recipe
+from kd6d_ros.training.validation import Validation, validate
+
+if TYPE_CHECKING:
+    from kd6d_ros.training.data_module import Windows
 
 
 def one_cycle(step: int, steps: int, warmup: float) -> float:
@@ -58,9 +64,7 @@ class AveragedWeights(nn.Module):
                 value.copy_(theirs[key])
 
 
-def parameter_groups(
-    network: KeypointNetwork, lr: float, backbone_lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def parameter_groups(network: AnyNetwork, lr: float, backbone_lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Groups for an optimiser: the backbone at `backbone_lr` times `lr`, no decay for biases and normalisation."""
     backbone = {id(p) for p in network.backbone.parameters()}
     groups = []
@@ -73,14 +77,17 @@ def parameter_groups(
     return groups
 
 
-class KeypointModule(L.LightningModule):
-    """Trains a ``KeypointNetwork`` on window batches; `average.network` is what gets exported."""
+class PoseModule(L.LightningModule):
+    """Trains a network on window batches; `average.network` is what is kept. Subclasses say what is minimised, how
+    well it does, and what a checkpoint of it is."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    network: Any  # each subclass has its own kind
+
+    def __init__(self, recipe: Recipe, network: AnyNetwork) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = KeypointNetwork(recipe.network)
-        self.average = AveragedWeights(self.network, recipe.optimiser.ema)
+        self.network = network
+        self.average = AveragedWeights(network, recipe.optimiser.ema)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         image = batch.image.contiguous(memory_format=torch.channels_last)
@@ -91,13 +98,17 @@ class KeypointModule(L.LightningModule):
             )
         return loss
 
-    def objective(self, output: KeypointOutput, batch: Batch) -> Tensor:
-        """What is minimised (scalar)."""
-        positives = mean_over_processes(output.logits.new_tensor([float(batch.positive_cell.numel())]))[0]
-        parts = keypoint_losses(output, batch, self.recipe.loss, positives)
-        self.log_dict({f'train/{name}': value.detach() for name, value in parts._asdict().items()})
-        self.log('corner_error', parts.corner_error, prog_bar=True, logger=False, on_step=True, on_epoch=False)
-        return parts.total
+    def objective(self, output: Any, batch: Batch) -> Tensor:
+        """What is minimised (scalar), of the network's output for a batch."""
+        raise NotImplementedError(f'{type(self).__name__} has no objective')
+
+    def poses_held_out(self, data: Windows) -> Validation:
+        """Poses on held-out frames with the averaged weights."""
+        raise NotImplementedError(f'{type(self).__name__} has no validation')
+
+    def portable(self, network: Any, data: Windows, facts: dict[str, Any]) -> AnyCheckpoint:
+        """What is kept of the run: `network` (CPU, float32) with what belongs to it."""
+        raise NotImplementedError(f'{type(self).__name__} has no checkpoint')
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint of this run says beside the usual."""
@@ -119,3 +130,27 @@ class KeypointModule(L.LightningModule):
         steps = self.recipe.train.steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps, settings.warmup))
         return {'optimizer': optimiser, 'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
+
+
+class KeypointModule(PoseModule):
+    """Trains a ``KeypointNetwork``."""
+
+    network: KeypointNetwork
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe, KeypointNetwork(recipe.network))
+
+    def objective(self, output: KeypointOutput, batch: Batch) -> Tensor:
+        positives = mean_over_processes(output.logits.new_tensor([float(batch.positive_cell.numel())]))[0]
+        parts = keypoint_losses(output, batch, self.recipe.loss, positives)
+        self.log_dict({f'train/{name}': value.detach() for name, value in parts._asdict().items()})
+        self.log('corner_error', parts.corner_error, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+        return parts.total
+
+    def poses_held_out(self, data: Windows) -> Validation:
+        network: KeypointNetwork = self.average.network  # type: ignore[assignment]
+        count = self.recipe.train.validation_crops
+        return validate(network, self.recipe, data.objects, data.pack, list(data.validation), count)
+
+    def portable(self, network: KeypointNetwork, data: Windows, facts: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(network, self.recipe, data.objects, facts)

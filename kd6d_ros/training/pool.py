@@ -99,7 +99,7 @@ def _chunk(
     samples: list[Sample] = []
     count = min(CHUNK, sampling.pool - start)
     while len(samples) < count:
-        frame = source.frame(int(rng.choice(frames)), with_depth=recipe.network.surface > 0)
+        frame = source.frame(int(rng.choice(frames)), with_depth=recipe.network.learns_surface)
         samples += [make_sample(frame, recipe, rng) for _ in range(sampling.crops_per_frame)]
     samples = samples[:count]
     items = [item for sample in samples for item in sample.objects]

@@ -35,7 +35,8 @@ __all__ = [
 class DataRecipe:
     """train: BOP dataset folder (as `kd6d synth` writes it). split: its split. models: folder of the meshes
     (default: train/models). objects: names in the order of the network's classes (default: all).
-    validation_fraction: share of the scenes kept for validation. cache: folder for the packed frames."""
+    validation_fraction: share of the scenes kept for validation. cache: folder for the packed frames. codes: folder
+    that `kd6d codes` wrote, for a dense network."""
 
     train: str = ''
     split: str = 'train'
@@ -43,6 +44,7 @@ class DataRecipe:
     objects: tuple[str, ...] = ()
     validation_fraction: float = 0.03
     cache: str = 'runs/cache'
+    codes: str = ''
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class AugmentationRecipe:
 class LossRecipe:
     """score: weight of the focal term; keypoints_3d: of the corner error in units of the diameter;
     keypoints_2d: of the corner error in units of the object's size in the crop; surface: of the surface branch
-    (mask and points [diameters]); beta: SmoothL1 knee of all three."""
+    (mask and points [diameters]); beta: SmoothL1 knee of all three. Of a dense network: mask: of the masks, code: of
+    the bits."""
 
     score: float = 0.1
     keypoints_3d: float = 1.0
@@ -114,6 +117,8 @@ class LossRecipe:
     beta: float = 0.02
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    mask: float = 1.0
+    code: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,44 @@ def _apply_override(raw: dict[str, Any], text: str) -> None:
     node[last] = value
 
 
+OF_KIND = {
+    'keypoints': (
+        'network.strides', 'network.head_convs', 'network.norm', 'network.surface', 'input.frame_size',
+        'input.max_cells', 'assignment.cells_per_object', 'assignment.sharpness', 'sampling.pool', 'loss.score',
+        'loss.keypoints_3d', 'loss.keypoints_2d', 'loss.surface', 'loss.beta', 'loss.focal_alpha', 'loss.focal_gamma',
+        'distillation',
+    ),
+    'dense': ('network.decoder', 'data.codes', 'loss.mask', 'loss.code'),
+}  # fmt: skip
+"""Settings that say something to networks of one kind only; a recipe of the other leaves them at their defaults."""
+
+
+def _check_kind(recipe: Recipe, where: str) -> None:
+    kind = recipe.network.kind
+    for other, names in OF_KIND.items():
+        changed = [name for name in names if other != kind and _setting(recipe, name) != _setting(Recipe(), name)]
+        if changed:
+            raise ConfigError(
+                f'{where}: {changed[0]} belongs to network.kind: {other}, but this recipe has network.kind: {kind}; '
+                'leave it out'
+            )
+    if kind == 'dense' and not recipe.data.codes:
+        raise ConfigError(
+            f'{where}: data.codes is missing: a dense network learns the surface codes that `kd6d codes --out` wrote'
+        )
+    if recipe.network.decoder == 'aspp' and recipe.train.batch_size < 2:
+        raise ConfigError(f'{where}: network.decoder: aspp normalises over a batch; train.batch_size must be 2 or more')
+
+
+def _setting(recipe: Recipe, name: str) -> Any:
+    value: Any = recipe
+    for part in name.split('.'):
+        value = getattr(value, part)
+    return value
+
+
 def _check(recipe: Recipe, where: str) -> None:
+    _check_kind(recipe, where)
     multiple = recipe.network.input_multiple
     sizes = (recipe.input.crop_size, *recipe.input.frame_size)
     if any(size % multiple or size <= 0 for size in sizes):

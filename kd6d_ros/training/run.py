@@ -19,14 +19,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.backbones import parameter_count
-from kd6d_ros.networks.keypoint_network import KeypointNetwork
-from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint
+from kd6d_ros.training.checkpoint import save_checkpoint
 from kd6d_ros.training.data_module import Windows
+from kd6d_ros.training.dense_module import DenseModule
 from kd6d_ros.training.distillation import DistillationModule, load_teacher
-from kd6d_ros.training.module import KeypointModule
+from kd6d_ros.training.module import KeypointModule, PoseModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
 from kd6d_ros.training.start_weights import check_fixed_weights, recalibrate, start_network, take_weights
-from kd6d_ros.training.validation import validate
 
 CALIBRATION_WINDOWS = 256
 
@@ -46,10 +45,7 @@ class PoseValidation(Callback):
             save_portable(self.recipe.folder / 'latest.pt', module, self.data, step)
 
     def measure(self, trainer: Any, module: Any, step: int) -> None:
-        result = validate(
-            module.average.network, self.recipe, self.data.objects, self.data.pack,
-            list(self.data.validation), self.recipe.train.validation_crops,
-        )  # fmt: skip
+        result = module.poses_held_out(self.data)
         record = {'step': step, 'seconds': round(time.monotonic() - self.start, 1), **result._asdict()}
         with open(self.recipe.folder / 'validation.jsonl', 'a', encoding='utf-8') as out:
             out.write(json.dumps(record) + '\n')
@@ -68,6 +64,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     Raises:
         ConfigError: the output folder holds another run, resume finds nothing, the teacher cannot be used, or the
             backbone would keep random weights.
+        CodesError: the surface codes of a dense network cannot be used.
         DatasetError: the data cannot be used.
     """
     folder = recipe.folder
@@ -100,8 +97,10 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     return final
 
 
-def make_module(recipe: Recipe, data: Windows) -> KeypointModule:
-    """What Lightning trains: a plain network, or a student with its teacher."""
+def make_module(recipe: Recipe, data: Windows) -> PoseModule:
+    """What Lightning trains: a plain network of either kind, or a student with its teacher."""
+    if recipe.network.kind == 'dense':
+        return DenseModule(recipe, data.books)
     if not recipe.distillation.used:
         return KeypointModule(recipe)
     teacher = load_teacher(recipe, data.objects)
@@ -111,11 +110,11 @@ def make_module(recipe: Recipe, data: Windows) -> KeypointModule:
     return DistillationModule(recipe, teacher)
 
 
-def save_portable(path: Path, module: KeypointModule, data: Windows, step: int) -> None:
-    """Write the averaged weights with what `kd6d export` needs."""
-    network: KeypointNetwork = copy.deepcopy(module.average.network).cpu().float()  # type: ignore[assignment]
+def save_portable(path: Path, module: PoseModule, data: Windows, step: int) -> None:
+    """Write the averaged weights with what belongs to them."""
+    network = copy.deepcopy(module.average.network).cpu().float()
     facts = {**_facts(module.recipe, network, step), **module.facts()}
-    save_checkpoint(path, Checkpoint(network, module.recipe, data.objects, facts))
+    save_checkpoint(path, module.portable(network, data, facts))
 
 
 def _trainer(recipe: Recipe, data: Windows) -> L.Trainer:

@@ -21,15 +21,18 @@ from torch import Tensor, nn
 from kd6d_ros.deployment.onnx_export import export_graph
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.inference.bundle import load_bundle
+from kd6d_ros.networks.backbones import Backbone
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.networks.make_backbone import make_backbone
 from kd6d_ros.networks.spec import TIMM, NetworkSpec
 from kd6d_ros.networks.timm_backbone import TimmBackbone
 from kd6d_ros.strict_yaml import from_mapping
-from kd6d_ros.training.checkpoint import as_checkpoint, is_checkpoint
+from kd6d_ros.training.checkpoint import any_checkpoint, is_checkpoint
 from kd6d_ros.training.imagenet import IMAGENET, load_imagenet
 from kd6d_ros.training.weights_file import load_weights, read_weights_file
 
 if TYPE_CHECKING:
+    from kd6d_ros.networks.make_network import AnyNetwork
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray
 
@@ -52,23 +55,23 @@ def start_network(recipe: Recipe) -> Start | None:
     if not recipe.initial_weights:
         return None
     if recipe.initial_weights == IMAGENET:
-        network = KeypointNetwork(recipe.network)
-        load_imagenet(network.backbone)
-        return _backbone_of(network)
+        backbone = make_backbone(recipe.network.backbone)
+        load_imagenet(backbone)
+        return _start_of(backbone)
     path = Path(recipe.initial_weights)
     if path.is_dir():
         return Start(network_of_bundle(path), unfolded=True)
     content = read_weights_file(path)
     if recipe.network.backbone.startswith(TIMM) and not is_checkpoint(content):
-        network = KeypointNetwork(recipe.network)
-        assert isinstance(network.backbone, TimmBackbone)
-        load_weights(network.backbone.model, content, path)
-        return _backbone_of(network)
-    return Start(as_checkpoint(content, path).network, unfolded=False)
+        backbone = make_backbone(recipe.network.backbone)
+        assert isinstance(backbone, TimmBackbone)
+        load_weights(backbone.model, content, path)
+        return _start_of(backbone)
+    return Start(any_checkpoint(content, path).network, unfolded=False)
 
 
-def _backbone_of(network: KeypointNetwork) -> Start:
-    return Start(nn.ModuleDict({'backbone': network.backbone}).eval(), unfolded=False)
+def _start_of(backbone: Backbone) -> Start:
+    return Start(nn.ModuleDict({'backbone': backbone}).eval(), unfolded=False)
 
 
 def take_weights(network: nn.Module, start: nn.Module) -> None:
@@ -76,7 +79,7 @@ def take_weights(network: nn.Module, start: nn.Module) -> None:
     network.load_state_dict(_fitting(network, start), strict=False)
 
 
-def check_fixed_weights(network: KeypointNetwork, start: Start | None) -> None:
+def check_fixed_weights(network: AnyNetwork, start: Start | None) -> None:
     """Refuse to train around random weights that training leaves as they are.
 
     Raises:

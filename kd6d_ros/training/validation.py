@@ -75,6 +75,14 @@ class Validation(NamedTuple):
     looked_at: int
     per_object: dict[str, float]
 
+    @staticmethod
+    def of(hits: dict[str, list[bool]], accepted: int) -> Validation:
+        """From the hits and misses by name, and how many of them had a pose."""
+        total = [hit for values in hits.values() for hit in values]
+        per_object = {name: float(np.mean(values)) for name, values in hits.items() if values}
+        recall = float(np.mean(total)) if total else 0.0
+        return Validation(recall, accepted / max(len(total), 1), len(total), per_object)
+
 
 def validate(
     network: KeypointNetwork,
@@ -96,7 +104,7 @@ def validate(
         if seen >= count:
             break
         frame = pack.frame(int(number), with_depth=False)
-        truth, detections = _targets(frame, objects, rng)
+        truth, detections = targets_of(frame, objects, rng)
         if not truth:
             continue
         camera = make_camera(frame.matrix, frame.width, frame.height)
@@ -108,10 +116,7 @@ def validate(
             hits[model.name].append(hit)
             seen += 1
             accepted += estimate is not None
-    total = [hit for values in hits.values() for hit in values]
-    per_object = {name: float(np.mean(values)) for name, values in hits.items() if values}
-    recall = float(np.mean(total)) if total else 0.0
-    return Validation(recall, accepted / max(seen, 1), seen, per_object)
+    return Validation.of(hits, accepted)
 
 
 def most_visible(frame: Frame, least: float) -> dict[int, int]:
@@ -125,9 +130,10 @@ def most_visible(frame: Frame, least: float) -> dict[int, int]:
     return best
 
 
-def _targets(
+def targets_of(
     frame: Frame, objects: tuple[ObjectModel, ...], rng: np.random.Generator
 ) -> tuple[list[tuple[ObjectModel, AnyArray]], list[Detection]]:
+    """The most visible instance of each object: model and true corners (8, 3) [m], and a box as a detector's."""
     best = most_visible(frame, 0.15)
     truth = [(objects[index], frame.corners_m[row]) for index, row in best.items()]
     boxes = [

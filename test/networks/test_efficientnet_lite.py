@@ -33,7 +33,7 @@ def test_features_are_those_of_an_independent_implementation(monkeypatch):
             x = block(x)
             if index in backbone.taps:
                 torch.testing.assert_close(features[backbone.taps[index]], x, rtol=1e-3, atol=1e-3)
-    assert sorted(features) == [8, 16, 32]
+    assert sorted(features) == [4, 8, 16, 32]
 
 
 def test_the_stem_takes_the_input_of_the_keypoint_network():

@@ -61,6 +61,7 @@ def test_a_study_is_the_teacher_and_every_arm_of_one_seed_before_the_next(tmp_pa
     ({'thresholds': [2.0]}, 'thresholds must lie between 0 and 1'),
     ({'test': ''}, 'test is missing'),
     ({'teacher': {}}, 'distillation.teacher is missing'),
+    ({'common': {'network.kind': 'dense', 'data.codes': 'codes'}}, 'measures networks of the kind keypoints only'),
 ])  # fmt: skip
 def test_studies_that_cannot_be_meant_are_refused(tmp_path, change, message):
     with pytest.raises(ConfigError) as caught:

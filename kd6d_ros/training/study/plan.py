@@ -126,9 +126,11 @@ def load_plan(path: Path) -> StudyPlan:
 
 def _check_job(plan: StudyPlan, job: Job) -> None:
     try:
-        plan.recipe(job)
+        recipe = plan.recipe(job)
     except ConfigError as error:
         raise ConfigError(f'{plan.path}: run {job.key}: {error}') from None
+    if recipe.network.kind != 'keypoints':
+        raise ConfigError(f'{plan.path}: run {job.key}: a study measures networks of the kind keypoints only')
 
 
 def _check_settings(settings: StudySettings, path: Path) -> None:
