@@ -166,8 +166,11 @@ def _book_record(book: CodeBook) -> dict[str, Any]:
 
 
 def _books(content: dict[str, Any], objects: tuple[ObjectModel, ...], path: Path) -> tuple[CodeBook, ...]:
-    books = tuple(_book(record) for record in content.get('codes', ()))
-    fit = [(book.name, book.grid.shape) for book in books] == [(model.name, (LEAVES, 3)) for model in objects]
+    try:
+        books = tuple(_book(record) for record in content['codes'])
+        fit = [(book.name, book.grid.shape) for book in books] == [(model.name, (LEAVES, 3)) for model in objects]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fit = False
     if not fit:
         raise ConfigError(f'{path}: its surface codes are not those of its objects; the file is damaged')
     return books

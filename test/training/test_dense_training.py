@@ -304,6 +304,19 @@ def test_a_run_leaves_a_checkpoint_with_its_codes(run_folder, dataset, book):
     assert all(line['looked_at'] >= 5 and 0 <= line['recall'] <= 1 for line in lines)
 
 
+@pytest.mark.parametrize('damage', ['missing', 'of fewer leaves', 'of another object'])
+def test_a_checkpoint_whose_codes_are_damaged_is_refused(run_folder, damage):
+    content = read_weights_file(run_folder / 'final.pt')
+    (record,) = content['codes']
+    content['codes'] = {
+        'missing': [{}],
+        'of fewer leaves': [{**record, 'grid': record['grid'][:-1]}],
+        'of another object': [{**record, 'name': 'mug'}],
+    }[damage]
+    with pytest.raises(ConfigError, match='its surface codes are not those of its objects'):
+        any_checkpoint(content, run_folder / 'final.pt')
+
+
 def test_a_run_goes_on_with_the_same_codes_only(run_folder, dataset, book, capsys):
     command = ['train', str(dataset / 'recipe.yaml'), 'train.steps=9', '--resume']
     write_codes(dataset / 'codes', replace(book, grid=book.grid ^ 1))
