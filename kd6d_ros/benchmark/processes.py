@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import select
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from kd6d_ros.errors import BagError
 
@@ -93,16 +94,20 @@ class ChildProcess:
             raise BagError(f'{self.name} {state}: {self.last_words()} (see {self.log})')
         return line
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait for a good end.
+    def wait(self, timeout_s: float, each_second: Callable[[], None] = lambda: None) -> None:
+        """Wait for a good end; `each_second` is called meanwhile.
 
         Raises:
             BagError: another exit code than 0, or not in time.
         """
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise BagError(f'{self.name} did not end within {timeout_s:g} s (see {self.log})') from None
+        end = time.monotonic() + timeout_s
+        code = None
+        while code is None and time.monotonic() < end:
+            each_second()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(min(1.0, timeout_s))
+        if code is None:
+            raise BagError(f'{self.name} did not end within {timeout_s:g} s (see {self.log})')
         if code != 0:
             raise BagError(f'{self.name} ended with code {code}: {self.last_words()} (see {self.log})')
 

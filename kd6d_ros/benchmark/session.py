@@ -29,8 +29,12 @@ from kd6d_ros.types import RigidTransform
 
 NODE_NAME = '/pose_estimator'
 COMPRESSED_SUFFIX = '/compressed'
+SENT = 'sent.jsonl'
+"""What the player notes, in the folder of the logs."""
 BRING_UP_S = 60.0
 DRAIN_S = 1.5
+READY_S = 120.0
+"""Longest wait for a helper's first line."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class SessionPlan:
     parameters: Mapping[str, str] = field(default_factory=dict)
     profile: Optional[Path] = None
     longest_s: float = 600.0
+    duration_s: Optional[float] = None
+    """Play the bag over and over for so long, with stamps of now that grow; None: once, with its own stamps."""
+    helper: Tuple[str, ...] = ()
+    """A further program beside the others: its first line says that it is ready, SIGINT ends it."""
     node_program: Tuple[str, ...] = tuple(python_module('kd6d_ros.ros.main'))
 
 
@@ -61,8 +69,12 @@ class SessionLog:
     torch_loaded: Optional[bool]
 
 
-def run_session(plan: SessionPlan, say: Callable[[str], None]) -> SessionLog:
+def run_session(
+    plan: SessionPlan, say: Callable[[str], None], each_second: Callable[[int], None] = lambda pid: None
+) -> SessionLog:
     """Start recorder and node, bring the node to active, replay the bag, end everything.
+
+    `each_second` gets the process id of the node, while the bag is played.
 
     Raises:
         BagError: a process did not start, answer or end well; the message names its log.
@@ -84,9 +96,14 @@ def run_session(plan: SessionPlan, say: Callable[[str], None]) -> SessionLog:
         ready = json.loads(recorder.read_line(2 * BRING_UP_S))
         active_s = time.monotonic() - started
         say(f'node active after {active_s:.1f} s; replaying {plan.bag} at {plan.rate:g} x')
-        sent = plan.logs / 'sent.jsonl'
+        helper = start('helper', list(plan.helper), pipe_output=True) if plan.helper else None
+        if helper is not None:
+            helper.read_line(READY_S)
+        sent = plan.logs / SENT
         player = start('player', _player_command(plan, sent))
-        player.wait(plan.longest_s)
+        player.wait(plan.longest_s, lambda: each_second(node.pid))
+        if helper is not None:
+            helper.stop()
         time.sleep(DRAIN_S)
         if not node.running():
             raise BagError(f'the node ended during the replay: {node.last_words()} (see {node.log})')
@@ -136,6 +153,7 @@ def _player_command(plan: SessionPlan, log: Path) -> List[str]:
         '1',
         '--log',
         str(log),
+        *(() if plan.duration_s is None else ('--loop', '--restamp', '--duration', str(plan.duration_s))),
     )
 
 
@@ -186,13 +204,14 @@ def join_by_stamp(truth: Mapping[int, Tuple[TruthObject, ...]], log: SessionLog)
                 truth=truth[stamp],
                 sent_s=log.sent.get(stamp),
                 received_s=None if answer is None else float(answer['received_s']),
-                poses=() if answer is None else tuple(_published(row) for row in answer['poses']),
+                poses=() if answer is None else tuple(published_pose(row) for row in answer['poses']),
             )
         )
     return frames
 
 
-def _published(row: Mapping[str, Any]) -> PublishedPose:
+def published_pose(row: Mapping[str, Any]) -> PublishedPose:
+    """A pose as the recorder noted it."""
     values = np.array(row['pose'], dtype=np.float64)
     transform = RigidTransform(rotation_from_xyzw(values[3:]), values[:3])
     return PublishedPose(str(row['object']), str(row['id']), transform, float(row['score']))

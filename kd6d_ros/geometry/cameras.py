@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from kd6d_ros.errors import CameraError, ShapeError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.geometry.distortion import distort, undistort
 from kd6d_ros.types import DISTORTION_LENGTHS, Camera, frozen_array
 
@@ -52,7 +53,7 @@ def make_camera(
         raise CameraError(f'camera size {width}x{height} px: each side must be within 1..{MAX_IMAGE_SIDE}')
     if model not in DISTORTION_LENGTHS:
         known = ', '.join(DISTORTION_LENGTHS)
-        raise CameraError(f"unknown distortion model '{model}': use one of {known}")
+        raise CameraError(f'unknown distortion model {shown(model)}: use one of {known}')
     coefficients = _checked_distortion(model, distortion)
     return Camera(intrinsics, int(width), int(height), model, coefficients)
 

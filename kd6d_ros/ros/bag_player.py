@@ -1,4 +1,4 @@
-"""Executable `bag_player`: publishes a bag's messages at the bag's own times, stamps untouched.
+"""Executable `bag_player`: publishes a bag's messages at the bag's own times, with its stamps or with those of now.
 
 It needs no rosbag2: rosbags reads the file, and the serialised messages go to DDS as they are. With --log it
 notes when each image was handed to DDS (monotonic clock of this host), which is where latency begins.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import struct
+import math
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TextIO
 
 from kd6d_ros.benchmark import messages
 from kd6d_ros.benchmark.bag_source import BagSource
 from kd6d_ros.errors import BagError, ConfigError, Kd6dError, MissingDependencyError
+from kd6d_ros.ros.bag_schedule import Schedule, stamp_of, with_stamp
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.bag_source import RawMessage
@@ -33,12 +34,19 @@ enough for three processes on two cores: they lost every other image of the firs
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='bag_player',
-        description='Publish a bag over DDS at its own times and with its own stamps. ROS arguments (remaps) '
-        'follow --ros-args.',
+        description='Publish a bag over DDS at its own times. ROS arguments (remaps) follow --ros-args.',
     )
     parser.add_argument('bag', type=Path, help='bag folder, .mcap or .db3 file')
     parser.add_argument('--rate', type=float, default=1.0, help='speed, 1.0 = as recorded')
-    parser.add_argument('--loop', action='store_true', help='start again at the end (stamps start again too)')
+    parser.add_argument(
+        '--loop', action='store_true', help='start again at the end (stamps start again too, unless --restamp)'
+    )
+    parser.add_argument(
+        '--restamp',
+        action='store_true',
+        help='move all stamps by one constant to the clock of now; they grow over loops',
+    )
+    parser.add_argument('--duration', type=float, default=None, metavar='SECONDS', help='end after so long')
     parser.add_argument('--topics', nargs='+', default=None, help='only these topics (default: all)')
     parser.add_argument(
         '--wait-for-subscribers',
@@ -48,21 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
         help='begin when this many subscriptions match every image topic',
     )
     parser.add_argument('--wait-timeout', type=float, default=30.0, help='longest wait for them [s]')
-    parser.add_argument('--log', type=Path, default=None, help='JSON lines: stamp_ns and sent_s of every image')
+    parser.add_argument(
+        '--log', type=Path, default=None, help='JSON lines: stamp_ns, bag_stamp_ns and sent_s of images'
+    )
     parser.add_argument('--verbose', action='store_true', help='say what is played')
     return parser
-
-
-def stamp_of(data: bytes) -> int:
-    """Stamp [ns] of a serialised message that begins with a std_msgs/Header.
-
-    Raises:
-        BagError: fewer bytes than a stamp needs.
-    """
-    if len(data) < 12:
-        raise BagError(f'a message of {len(data)} bytes has no header; record the bag again')
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def message_class(msgtype: str) -> Any:
@@ -80,15 +78,29 @@ def message_class(msgtype: str) -> Any:
         ) from None
 
 
+def _has_header(msgtype: str) -> bool:
+    fields = message_class(msgtype).get_fields_and_field_types()
+    return next(iter(fields.values()), '') == 'std_msgs/Header'
+
+
 class BagPlayer:
     """Publishers for the topics of a bag; `node` is an rclpy node."""
 
-    def __init__(self, node: Any, source: BagSource, topics: List[str]) -> None:
+    def __init__(self, node: Any, source: BagSource, topics: List[str], restamp: bool = False) -> None:
+        """
+        Raises:
+            BagError: a topic that the bag lacks, or one without a header whose stamps cannot be moved.
+        """
         known = source.topics()
         missing = [topic for topic in topics if topic not in known]
         if missing:
             raise BagError(f'{source.path}: no topic {missing[0]}; the bag has {", ".join(sorted(known))}')
-        self._source, self._topics = source, topics
+        headless = [topic for topic in topics if restamp and not _has_header(known[topic].msgtype)]
+        if headless:
+            raise BagError(
+                f'--restamp: {headless[0]} ({known[headless[0]].msgtype}) has no header: leave it out, --topics'
+            )
+        self._source, self._topics, self._restamp = source, topics, restamp
         self._image_topics = [topic for topic in topics if known[topic].msgtype in IMAGE_TYPES]
         self._publishers: Dict[str, Any] = {
             topic: node.create_publisher(message_class(known[topic].msgtype), topic, QUEUE) for topic in topics
@@ -114,25 +126,24 @@ class BagPlayer:
                 )
             time.sleep(0.02)
 
-    def play(self, rate: float, log: Optional[TextIO], alive: Any) -> int:
+    def play(self, schedule: Schedule, log: Optional[TextIO], alive: Callable[[], bool]) -> int:
         """Publish the bag once; return how many images were sent. Stops early when `alive()` turns false."""
-        started: Optional[float] = None
-        first_ns = images = 0
+        images = 0
         for raw in self._source.raw_messages(self._topics):
-            if started is None:
-                started, first_ns = time.monotonic(), raw.log_time_ns
-            _sleep_until(started + (raw.log_time_ns - first_ns) * 1e-9 / rate)
+            _sleep_until(schedule.due(raw.log_time_ns))
             if not alive():
                 break
-            images += self._send(raw, log)
+            images += self._send(raw, schedule, log)
+        schedule.next_pass(images)
         return images
 
-    def _send(self, raw: RawMessage, log: Optional[TextIO]) -> int:
+    def _send(self, raw: RawMessage, schedule: Schedule, log: Optional[TextIO]) -> int:
         is_image = raw.msgtype in IMAGE_TYPES
+        data = with_stamp(raw.data, schedule.stamp(stamp_of(raw.data))) if self._restamp else raw.data
         sent_s = time.monotonic()
-        self._publishers[raw.topic].publish(raw.data)
+        self._publishers[raw.topic].publish(data)
         if is_image and log is not None:
-            row = {'topic': raw.topic, 'stamp_ns': stamp_of(raw.data), 'sent_s': sent_s}
+            row = {'topic': raw.topic, 'stamp_ns': stamp_of(data), 'bag_stamp_ns': stamp_of(raw.data), 'sent_s': sent_s}
             log.write(json.dumps(row) + '\n')
         return int(is_image)
 
@@ -169,6 +180,9 @@ def main(args: Optional[List[str]] = None) -> int:
     if not options.rate > 0:
         print(f'bag_player: --rate {options.rate:g}: must be above 0', file=sys.stderr)
         return 2
+    if options.duration is not None and not options.duration > 0:
+        print(f'bag_player: --duration {options.duration:g}: must be above 0', file=sys.stderr)
+        return 2
     rclpy.init(args=raw_args)
     node = rclpy.create_node('bag_player')
     try:
@@ -187,15 +201,24 @@ def _run(node: Any, options: argparse.Namespace) -> int:
     import rclpy
 
     with BagSource(options.bag) as source:
-        player = BagPlayer(node, source, options.topics or sorted(source.topics()))
+        player = BagPlayer(node, source, options.topics or sorted(source.topics()), options.restamp)
         # Only now, so that a bag that cannot be played leaves no empty log behind.
         with open_log(options.log) if options.log else nullcontext() as log:
             player.wait_for_subscribers(options.wait_for_subscribers, options.wait_timeout)
+            schedule = Schedule(options.rate, options.restamp)
+            end = math.inf if options.duration is None else time.monotonic() + options.duration
+
+            def alive() -> bool:
+                return bool(rclpy.ok()) and time.monotonic() < end
+
             while True:
-                images = player.play(options.rate, log, rclpy.ok)
+                images = player.play(schedule, log, alive)
                 if options.verbose:
-                    print(f'bag_player: {images} images sent', flush=True)
-                if not options.loop or not images or not rclpy.ok():
+                    print(
+                        f'bag_player: {images} images sent, stamps moved by {schedule.shift_ns * 1e-9:.3f} s',
+                        flush=True,
+                    )
+                if not options.loop or not images or not alive():
                     break
             # What was published last must leave before the writers go.
             time.sleep(0.5)

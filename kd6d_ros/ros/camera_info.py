@@ -12,10 +12,15 @@ from typing import Any, Optional, Tuple
 import numpy as np
 
 from kd6d_ros.errors import CameraError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.types import Camera
 
 CALIBRATE = 'calibrate the camera (ros2 run camera_calibration cameracalibrator) or correct its calibration file'
+FOCAL = (0.05, 100.0)
+"""Least and largest focal length, in longer sides of the image: from fisheye to telescope."""
+CENTRE = 10.0
+"""The principal point lies at most so many sides outside the image, as it does in a cut-out of a larger one."""
 
 
 class CameraInfoReader:
@@ -49,7 +54,7 @@ def camera_from_info(info: Any, width: int, height: int, frame_id: str, rectifie
     """
     if info.header.frame_id != frame_id:
         raise CameraError(
-            f'CameraInfo has frame_id {info.header.frame_id!r} but the image has {frame_id!r}: '
+            f'CameraInfo has frame_id {shown(info.header.frame_id)} but the image has {shown(frame_id)}: '
             'remap camera_info to the topic of the same camera'
         )
     _check_binning(info)
@@ -109,10 +114,27 @@ def _make(matrix: Any, width: int, height: int, model: str, distortion: Any, nam
             f'{name} in CameraInfo has focal lengths {matrix[0, 0]:g}, {matrix[1, 1]:g} px, so the camera is not '
             f'calibrated: {CALIBRATE}'
         )
+    _check_plausible(matrix, width, height, name)
     try:
         return make_camera(matrix, width, height, model, distortion)
     except CameraError as error:
         raise CameraError(f'CameraInfo: {error}: {CALIBRATE}') from error
+
+
+def _check_plausible(matrix: Any, width: int, height: int, name: str) -> None:
+    """Numbers that no lens has give poses at any distance, and overflow on the way."""
+    side = max(width, height)
+    for what, value, low, high in (
+        ('focal length', matrix[0, 0], FOCAL[0] * side, FOCAL[1] * side),
+        ('focal length', matrix[1, 1], FOCAL[0] * side, FOCAL[1] * side),
+        ('principal point', matrix[0, 2], -CENTRE * width, (1 + CENTRE) * width),
+        ('principal point', matrix[1, 2], -CENTRE * height, (1 + CENTRE) * height),
+    ):
+        if not low <= value <= high:
+            raise CameraError(
+                f'{name} in CameraInfo has a {what} of {value:g} px, which fits no image of {width}x{height} px: '
+                f'{CALIBRATE}'
+            )
 
 
 def _key(info: Any) -> Tuple[Any, ...]:

@@ -21,6 +21,8 @@ LOG_PERIOD_S = 10.0
 MOST_KINDS = 64
 """Most problems of single images that are remembered: their kinds hold words of other people's messages."""
 
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
 WINDOW = 300
 """Percentiles are over this many images: ten seconds at 30 Hz."""
 
@@ -39,8 +41,8 @@ class Problem:
 
 
 def kind_of(text: str) -> str:
-    """What makes two messages the same problem: their words, without the figures."""
-    return re.sub(r'[^A-Za-z ]', '', text)[:48]
+    """What makes two messages the same problem: their words, without figures and without what they quote."""
+    return re.sub(r'[^A-Za-z ]', '', QUOTED.sub('', text))[:48]
 
 
 def fault_text(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from kd6d_ros.errors import Kd6dError, MissingDependencyError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.geometry.transforms import rotation_from_xyzw
 from kd6d_ros.inference.workspace import Workspace
 from kd6d_ros.ros.params import workspace_bounds
@@ -81,7 +82,7 @@ class Frames:
         """
         if target == source:
             return RigidTransform.identity()
-        buffer = self.open(f'frame {target!r}')
+        buffer = self.open(f'frame {shown(target)}')
         end = monotonic() + wait_s
         while True:
             try:

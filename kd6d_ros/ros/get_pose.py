@@ -18,10 +18,11 @@ from tf2_msgs.action import LookupTransform
 from tf2_msgs.msg import TF2Error
 
 from kd6d_ros.errors import Kd6dError, MissingDependencyError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.ros import qos
 from kd6d_ros.ros.frames import FrameError, Frames, need_tf2
 from kd6d_ros.ros.messages import transform_stamped
-from kd6d_ros.ros.requests import MOST, PoseRequest, RequestBook, unknown_source
+from kd6d_ros.ros.requests import LONGEST_S, MOST, PoseRequest, RequestBook, unknown_source
 
 if TYPE_CHECKING:
     from kd6d_ros.types import ObjectModel
@@ -129,20 +130,17 @@ class Asking:
         """What is wrong with a goal: a constant of TF2Error and one sentence."""
         if not self._active:
             return 'TRANSFORM_ERROR', self._inactive()
-        if goal.advanced:
-            return (
-                'INVALID_ARGUMENT_ERROR',
-                'advanced lookups (target_time, fixed_frame) are not supported: leave them out',
-            )
-        if _nanoseconds(goal.timeout) < 0 or _nanoseconds(goal.source_time) < 0:
-            return 'INVALID_ARGUMENT_ERROR', 'timeout and source_time must not be negative'
+        time = _mistaken_time(goal)
+        if time:
+            return 'INVALID_ARGUMENT_ERROR', time
         most = self._node.parameters.value('max_instances')
         unknown = unknown_source(self._plain(goal.source_frame), self._models, most)
         if unknown:
             return 'LOOKUP_ERROR', unknown
-        if self._camera_frame and goal.target_frame not in ('', self._camera_frame):
+        camera = self._camera_frame
+        if camera and goal.target_frame not in ('', camera):
             try:
-                need_tf2(f'target_frame {goal.target_frame!r} is not the camera frame {self._camera_frame!r}, which')
+                need_tf2(f'target_frame {shown(goal.target_frame)} is not the camera frame {shown(camera)}, which')
             except MissingDependencyError as error:
                 return 'LOOKUP_ERROR', str(error)
         return None
@@ -224,6 +222,15 @@ def _result(kind: str, text: str) -> Any:
     result.error.error = getattr(TF2Error, kind)
     result.error.error_string = text
     return result
+
+
+def _mistaken_time(goal: Any) -> str:
+    """What is wrong with the times of a goal, or an empty text."""
+    if goal.advanced:
+        return 'advanced lookups (target_time, fixed_frame) are not supported: leave them out'
+    if _nanoseconds(goal.timeout) < 0 or _nanoseconds(goal.source_time) < 0:
+        return 'timeout and source_time must not be negative'
+    return '' if goal.timeout.sec < LONGEST_S else f'timeout must be less than {LONGEST_S} s'
 
 
 def _nanoseconds(time: Any) -> int:

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from kd6d_ros.errors import ImageError
-from kd6d_ros.ros.image_headers import read_header
+from kd6d_ros.foreign_text import shown
+from kd6d_ros.ros.image_headers import CompressedHeader, read_header
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, ImageArray
@@ -89,7 +90,7 @@ def check_image(message: Any, max_pixels: int = MAX_PIXELS) -> Encoding:
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise ImageError(
-            f'image encoding {message.encoding!r} is not known: set the camera driver to one of '
+            f'image encoding {shown(message.encoding)} is not known: set the camera driver to one of '
             f'{", ".join(sorted(ENCODINGS))}'
         )
     check_size(width, height, max_pixels)
@@ -143,34 +144,43 @@ def _eight_bits(pixels: AnyArray) -> ImageArray:
     return scaled
 
 
+def compressed_header(message: Any, max_pixels: int = MAX_PIXELS) -> CompressedHeader:
+    """What a sensor_msgs/CompressedImage (JPEG or PNG) claims to be; nothing is decoded.
+
+    Raises:
+        ImageError: another format, truncated data, or more than `max_pixels`.
+    """
+    if 'compressedDepth' in message.format:
+        raise ImageError(f'compressed image has format {shown(message.format)}: use the colour image topic')
+    if message.format.strip().lower().startswith('bayer'):
+        raise ImageError(
+            f'compressed image has format {shown(message.format)}, a mosaic without colours: use the colour topic or '
+            'image_transport:=raw'
+        )
+    data = bytes(message.data)
+    header = read_header(data)
+    check_size(header.width, header.height, max_pixels)
+    if not header.complete:
+        raise ImageError(
+            f'{header.kind.upper()} is truncated: {len(data)} bytes for {header.width}x{header.height} px without '
+            'the end marker: check the network and the camera driver'
+        )
+    return header
+
+
 def decode_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """RGB (H, W, 3) uint8 of a sensor_msgs/CompressedImage (JPEG or PNG).
 
     Raises:
-        ImageError: another format, damaged or truncated data, or a header that claims more than
-            `max_pixels` (nothing is decoded then).
+        ImageError: as from ``compressed_header``, or damaged data.
     """
-    if 'compressedDepth' in message.format:
-        raise ImageError(f'compressed image has format {message.format!r}: use the colour image topic')
-    if message.format.strip().lower().startswith('bayer'):
-        raise ImageError(
-            f'compressed image has format {message.format!r}, a mosaic without colours: use the colour topic or '
-            'image_transport:=raw'
-        )
+    header = compressed_header(message, max_pixels)
     data = np.frombuffer(message.data, dtype=np.uint8)
-    raw = data.tobytes()
-    header = read_header(raw)
-    check_size(header.width, header.height, max_pixels)
-    if not header.complete:
-        raise ImageError(
-            f'{header.kind.upper()} is truncated: {len(raw)} bytes for {header.width}x{header.height} px without '
-            'the end marker: check the network and the camera driver'
-        )
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise ImageError(f'{header.kind.upper()} of {len(raw)} bytes cannot be decoded: {_line(error)}') from error
+        raise ImageError(f'{header.kind.upper()} of {len(data)} bytes cannot be decoded: {_line(error)}') from error
     if pixels is None or pixels.shape != (header.height, header.width, 3):
-        raise ImageError(f'{header.kind.upper()} of {len(raw)} bytes is damaged: it cannot be decoded')
+        raise ImageError(f'{header.kind.upper()} of {len(data)} bytes is damaged: it cannot be decoded')
     image: ImageArray = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels)
     return image

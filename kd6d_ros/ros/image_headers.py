@@ -17,6 +17,8 @@ JPEG_START = b'\xff\xd8'
 JPEG_END = b'\xff\xd9'
 START_OF_SCAN = 0xDA
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MOST_SCANS = 100
+"""A progressive JPEG has about ten scans. Each one costs a pass over the whole image, however few bytes it has."""
 WITHOUT_LENGTH = frozenset(range(0xD0, 0xD8)) | {0x01}
 
 
@@ -59,6 +61,9 @@ def _jpeg(data: bytes) -> CompressedHeader:
     if width == 0 or height == 0:
         word = 'damaged: its header has' if scan else f'truncated: {len(data)} bytes with'
         raise ImageError(f'JPEG is {word} no image size')
+    scans = data.count(bytes([0xFF, START_OF_SCAN]), scan)
+    if scans > MOST_SCANS:
+        raise ImageError(f'JPEG has {scans} scans, more than the limit of {MOST_SCANS}: check the camera driver')
     # An EXIF thumbnail has an end marker of its own, so only one after the scan counts.
     return CompressedHeader('jpeg', width, height, bool(scan) and data.rfind(JPEG_END, scan) > 0)
 

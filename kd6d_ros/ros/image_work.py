@@ -33,11 +33,11 @@ def offer_image(node: Any, frame: Frame) -> None:
 
 def handle_image(node: Any, pipeline: FramePipeline, outputs: Outputs, frame: Frame) -> None:
     """Work on one image; in the worker's thread."""
-    asking = node.asking
-    if _dropped(node, frame):
+    asking, waited = node.asking, monotonic() - frame.received
+    if _dropped(node, frame, waited):
         return
     try:
-        outcome = pipeline.process(frame)
+        outcome = pipeline.process(frame, waited)
     except Kd6dError as error:
         node.statistics.mark('refused')
         section = 'input' if isinstance(error, (ImageError, CameraError, FrameError)) else 'estimation'
@@ -57,8 +57,8 @@ def handle_image(node: Any, pipeline: FramePipeline, outputs: Outputs, frame: Fr
             node.problem('note', 'estimation', WARN, outcome.note)
 
 
-def _dropped(node: Any, frame: Frame) -> bool:
-    """Whether an image is not worked on; counts it."""
+def _dropped(node: Any, frame: Frame, waited: float) -> bool:
+    """Whether an image that waited so long [s] is not worked on; counts it."""
     stamp = stamp_ns(frame.message.header)
     now = node.get_clock().now().nanoseconds
     age, value = admission.age_of(stamp, now), node.parameters.value
@@ -66,7 +66,6 @@ def _dropped(node: Any, frame: Frame) -> bool:
         node.problems.clear(CLOCKS)
     else:
         node.problem(CLOCKS, 'input', WARN, admission.disagreement(stamp, now), lasting=True)
-    waited = monotonic() - frame.received
     drop = admission.too_late(waited, value('max_wait_s'), age, value('max_image_age_s'))
     if drop is None and not node.asking.wanted:
         drop = admission.Drop(admission.OFF, '')

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from kd6d_ros.errors import ConfigError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.ros import qos
 from kd6d_ros.ros.diagnostics import WARN
 from kd6d_ros.ros.messages import boxes_from, unknown_class, unknown_class_text
@@ -200,7 +201,7 @@ class Inputs:
             stamp, frame_id = key_of(message.header)
             text = (
                 f'{self._matcher.stray} messages on detections_in match no image by stamp and frame_id (now stamp '
-                f'{stamp * 1e-9:.3f}, frame {frame_id!r}): the detector must copy the header of its image'
+                f'{stamp * 1e-9:.3f}, frame {shown(frame_id)}): the detector must copy the header of its image'
             )
             self._node.problem('stray detections', 'input', WARN, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.geometry.transforms import quaternion_xyzw
 from kd6d_ros.types import Detection
 
@@ -151,21 +153,26 @@ def unknown_class(message: Any, names: Mapping[str, str]) -> Optional[str]:
 def unknown_class_text(name: str, known: Iterable[str]) -> str:
     """What to say about such a class id: what the detector should call the objects."""
     return (
-        f'detections_in: class {name!r} is not known and is ignored: the detector must call an object '
+        f'detections_in: class {shown(name)} is not known and is ignored: the detector must call an object '
         f'{", ".join(sorted(known))}'
     )
 
 
 def _best(results: Sequence[Any], names: Mapping[str, str]) -> Any:
     known = [
-        (item.hypothesis.score, names[item.hypothesis.class_id])
+        (_share(item.hypothesis.score), names[item.hypothesis.class_id])
         for item in results
         if item.hypothesis.class_id in names
     ]
     if not known:
         return '', 0.0
     score, name = max(known)
-    return name, min(max(float(score), 0.0), 1.0)
+    return name, score
+
+
+def _share(score: float) -> float:
+    """A score from 0 to 1; what is no number is none."""
+    return 0.0 if math.isnan(score) else min(max(float(score), 0.0), 1.0)
 
 
 def aliases(models: Iterable[ObjectModel]) -> Dict[str, str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol,
 import numpy as np
 
 from kd6d_ros.errors import CameraError, ImageError
+from kd6d_ros.foreign_text import shown
 from kd6d_ros.ros.camera_info import CameraInfoReader
-from kd6d_ros.ros.image_decoding import decode_compressed
+from kd6d_ros.ros.image_decoding import compressed_header, decode_compressed
 from kd6d_ros.ros.stamps import StampGuard
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class FramePipeline:
         self._frame_id, self._camera = '', None
         self.estimator.reset()
 
-    def process(self, frame: Frame) -> Outcome:
-        """
+    def process(self, frame: Frame, waited_s: float = 0.0) -> Outcome:
+        """`waited_s`: from the arrival of the image until now.
+
         Raises:
             ImageError, CameraError, EngineError...: one line with the cure; nothing may be published.
         """
@@ -109,9 +111,17 @@ class FramePipeline:
                 'image frame_id is empty: set the frame of the camera driver (camera optical frame), '
                 'since poses and TF refer to it'
             )
+        if header.stamp.nanosec >= 10**9:
+            raise ImageError(
+                f'image stamp has {header.stamp.nanosec} nanoseconds, a second or more: correct the camera driver'
+            )
         verdict = self._stamps.check(stamp_ns(header))
         if frame.info is None:
             raise CameraError('no CameraInfo has arrived yet: publish it beside the image or remap camera_info')
+        if frame.compressed:
+            # A small file can unfold into a large image: it stays folded unless CameraInfo is of its size.
+            claim = compressed_header(message, self._max_pixels)
+            self._infos.camera(frame.info, claim.width, claim.height, header.frame_id)
         decode = decode_compressed if frame.compressed else self._decode
         image = decode(message, self._max_pixels)
         camera = self._infos.camera(frame.info, image.shape[1], image.shape[0], header.frame_id)
@@ -120,10 +130,11 @@ class FramePipeline:
             self.estimator.reset()
         self._frame_id, self._camera = header.frame_id, camera
         self.estimator.workspace = self._workspace(header.frame_id, stamp_ns(header))
+        self._stamps.accept(stamp_ns(header))
         decoded_at = monotonic()
         poses = self.estimator.estimate(image, camera, stamp_ns(header) * 1e-9, frame.detections)
         report = self.estimator.report
-        stages = {'queue': started - frame.received, 'image_decode': decoded_at - started}
+        stages = {'queue': waited_s, 'image_decode': decoded_at - started}
         stages.update(report.stages)
         note, reset = verdict.note or switched or report.note, verdict.reset or bool(switched)
         return Outcome(header, poses, image, camera, decoded_at, stages, report, note, report.rejections, reset)
@@ -134,7 +145,7 @@ class FramePipeline:
         if last is None:
             return ''
         if frame_id != self._frame_id:
-            return f'the camera changed from frame {self._frame_id!r} to {frame_id!r}: tracking reset'
+            return f'the camera changed from frame {shown(self._frame_id)} to {shown(frame_id)}: tracking reset'
         if (camera.width, camera.height, camera.model) != (last.width, last.height, last.model):
             return f'the image changed to {camera.width}x{camera.height} px, {camera.model}: tracking reset'
         shift = float(np.abs(camera.matrix - last.matrix).max() / last.matrix[0, 0])

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, Iterable, List, Optional, Tuple
 
+from kd6d_ros.foreign_text import shown
+
 if TYPE_CHECKING:
     from kd6d_ros.types import PoseEstimate
 
 MOST = 32
 """Most requests that may wait at a time."""
+LONGEST_S = 3600
+"""Longest timeout: who asks and then dies must not keep a place for ever."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +94,7 @@ def unknown_source(name: str, objects: Collection[str], max_instances: int) -> s
     instance = instance_of(name, objects)
     if instance is None:
         known = ', '.join(sorted(objects))
-        return f'unknown object {name!r}: this node knows {known}, and instances such as {min(objects)}_0'
+        return f'unknown object {shown(name)}: this node knows {known}, and instances such as {min(objects)}_0'
     if instance[1] >= max_instances:
         return f'{name} cannot be: max_instances is {max_instances}, so numbers go from 0 to {max_instances - 1}'
     return ''

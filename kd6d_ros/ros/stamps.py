@@ -22,7 +22,7 @@ class StampVerdict(NamedTuple):
 
 
 class StampGuard:
-    """Checks stamps [ns] in the order of arrival.
+    """Checks stamps [ns] in the order of arrival, against the last one that was accepted.
 
     A stamp that goes back by up to `back_jump_s` is an image out of order and refused; further back is
     taken as a new recording or clock: the guard starts over.
@@ -41,8 +41,10 @@ class StampGuard:
             ImageError: zero, repeated or slightly earlier stamp.
         """
         if stamp_ns <= 0:
+            what = 'zero' if stamp_ns == 0 else 'negative'
             raise ImageError(
-                'image stamp is zero: the camera driver (or the bag) must set header.stamp, since poses and TF carry it'
+                f'image stamp is {what}: the camera driver (or the bag) must set header.stamp, since poses and '
+                'TF carry it'
             )
         last, verdict = self._last, StampVerdict(False, '')
         if last is not None and stamp_ns <= last:
@@ -57,8 +59,11 @@ class StampGuard:
                     f'image stamp goes back by {back:.3f} s: image skipped, check for two publishers on the image topic'
                 )
             verdict = StampVerdict(True, f'time went back by {back:.1f} s (a bag that starts over?): tracking reset')
-        self._last = stamp_ns
         return verdict
+
+    def accept(self, stamp_ns: int) -> None:
+        """The image with this stamp is used. One that is refused must not keep out those that follow."""
+        self._last = stamp_ns
 
 
 class LossCounter:

@@ -10,15 +10,21 @@ def test_stamps_that_advance_pass():
     guard = StampGuard()
     for stamp in (5 * S, 5 * S + 1, 900 * S):
         assert guard.check(stamp) == (False, '')
+        guard.accept(stamp)
 
 
 @pytest.mark.parametrize(
     ('second', 'text'),
-    [(0, 'image stamp is zero: the camera driver'), (10 * S, 'is repeated'), (9 * S + S // 2, 'goes back by 0.500 s')],
+    [
+        (0, 'image stamp is zero: the camera driver'),
+        (-5, 'image stamp is negative: the camera driver'),
+        (10 * S, 'is repeated'),
+        (9 * S + S // 2, 'goes back by 0.500 s'),
+    ],
 )
 def test_zero_repeated_and_earlier_stamps_are_refused(second, text):
     guard = StampGuard(1.0)
-    guard.check(10 * S)
+    guard.accept(10 * S)
     for _ in range(2):
         with pytest.raises(ImageError, match=text):
             guard.check(second)
@@ -27,11 +33,19 @@ def test_zero_repeated_and_earlier_stamps_are_refused(second, text):
 
 def test_a_bag_that_starts_over_resets_once():
     guard = StampGuard(1.0)
-    guard.check(100 * S)
+    guard.accept(100 * S)
     verdict = guard.check(40 * S)
     assert verdict.reset
     assert 'time went back by 60.0 s' in verdict.note
+    guard.accept(40 * S)
     assert guard.check(40 * S + 33_000_000) == (False, '')
+
+
+def test_a_refused_image_does_not_keep_out_the_next_one():
+    guard = StampGuard(1.0)
+    guard.accept(10 * S)
+    assert guard.check(11 * S) == (False, '')
+    assert guard.check(10 * S + 5) == (False, '')
 
 
 def test_losses_are_gaps_in_the_stamps():
