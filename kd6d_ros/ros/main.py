@@ -7,6 +7,7 @@ import sys
 from typing import Any, List, Optional
 
 from kd6d_ros.errors import Kd6dError
+from kd6d_ros.ros.diagnostics import ERROR, kind_of
 from kd6d_ros.ros.factory import Factory, load_estimator
 
 THREADS = 5
@@ -78,7 +79,8 @@ def _spin(executor: Any, node: Any) -> None:
 
 
 def _report(node: Any, error: BaseException) -> None:
-    node.get_logger().error(f'a callback failed and was skipped: {type(error).__name__}: {error}')
+    text = f'a callback failed and was skipped: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    node.problem(kind_of(text), 'node', ERROR, text)
 
 
 def _usage(arguments: List[str]) -> int:

@@ -111,6 +111,13 @@ RAW: dict[str, tuple[Change, str]] = {
 """Name -> what is done to the image of an empty scene, and what diagnostics must say ('' where nothing is wrong)."""
 
 
+SOUND = frozenset({
+    'noise', 'noise of 16 bits, any byte order', 'more data than needed',
+    'JPEG with wrong bytes', 'PNG of 16 bits', 'PNG in grey', 'JPEG in grey',
+})  # fmt: skip
+"""Kinds that are pictures all the same: the node looks at them, and it is the network that must see nothing in them."""
+
+
 def stamps(message: Any, rng: np.random.Generator) -> None:
     """A stamp at the end or the beginning of time."""
     ends = ((0, 0), (-1, 0), (-(2**31), 5), (2**31 - 1, 0), (2**31 - 1, 999_999_999), (1, 1))

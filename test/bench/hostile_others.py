@@ -163,6 +163,16 @@ def boxes(scene: Scene, kind: str, name: str) -> tuple[Any, Any]:
     return message, header
 
 
+def clock(rng: np.random.Generator) -> Any:
+    """A time that may have nothing to do with the last one."""
+    from rosgraph_msgs.msg import Clock
+
+    message = Clock()
+    message.clock.sec = int(rng.choice([0, 1, -1, -(2**31), 2**31 - 1, int(rng.integers(2**31))]))
+    message.clock.nanosec = int(rng.choice([0, 2**32 - 1, int(rng.integers(10**9))]))
+    return message
+
+
 def transforms(scene: Scene, child: str) -> Any:
     """Foreign transforms: thousands, not finite, loops, and a child of ours."""
     from geometry_msgs.msg import TransformStamped

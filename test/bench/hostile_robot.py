@@ -60,6 +60,7 @@ class Robot:
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
         from rclpy.qos import QoSProfile, ReliabilityPolicy
+        from rosgraph_msgs.msg import Clock
         from sensor_msgs.msg import CameraInfo, CompressedImage, Image
         from tf2_msgs.msg import TFMessage
         from vision_msgs.msg import Detection2DArray, Detection3DArray
@@ -72,6 +73,7 @@ class Robot:
             'info': make(CameraInfo, TOPICS['camera_info'], deep),
             'boxes': make(Detection2DArray, TOPICS['detections_in'], deep),
             'tf': make(TFMessage, '/tf', deep),
+            'clock': make(Clock, '/clock', deep),
         }
         listen = self.node.create_subscription
         listen(Detection3DArray, f'{TARGET}/detections', self.got['detections'].append, deep)

@@ -95,6 +95,10 @@ class Scene:
             message.detections.append(detection(item.object_name, *((low + high) / 2), *(high - low)))
         return message
 
+    def shuffled(self) -> list[Shot]:
+        """The good frames in a random order."""
+        return [self.clear[int(index)] for index in self.rng.permutation(len(self.clear))]
+
     def pick(self, shots: list[Shot]) -> Shot:
         return shots[int(self.rng.integers(len(shots)))]
 
