@@ -39,6 +39,18 @@ class OnceExecutor(Executor):
             self._given.add(task)
         self._pool.submit(self._run, task)
 
+    def _make_handler(self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Any], *rest: Any) -> Any:
+        """As rclpy's, which never looks again at a timer, subscription or service that could not be taken once."""
+
+        def take(item: Any) -> Any:
+            try:
+                return take_from_wait_list(item)
+            except Exception as error:
+                self._failed(error)
+                return None
+
+        return super()._make_handler(entity, node, take, *rest)
+
     def _run(self, task: Any) -> None:
         try:
             task()

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple
 
 from rclpy.action import ActionServer, CancelResponse
-from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool
 from tf2_msgs.action import LookupTransform
@@ -59,8 +59,12 @@ class Asking:
             result_service_qos_profile=qos.service_profile(),
             result_timeout=KEEP_S,
         )
+        # A group of its own: while a slow tick stops the timer, no second one may begin.
         self._timer = node.create_timer(
-            TICK_S, self._tick, callback_group=group, clock=Clock(clock_type=ClockType.STEADY_TIME)
+            TICK_S,
+            self._tick,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self._timer.cancel()
 

@@ -18,7 +18,7 @@ BRING_UP_S = 60.0
 
 
 class Robot:
-    """A running node with its peer; use it as a context manager. This process must not have used rclpy before."""
+    """A running node with its peer, in a DDS domain of their own; use it as a context manager."""
 
     def __init__(self, bundle: Path, object_name: str, logs: Path, profile: Path) -> None:
         self._logs, self._profile, self._bundle = logs, profile, bundle
@@ -30,6 +30,7 @@ class Robot:
         self.memory: list[float] = []
 
     def __enter__(self) -> Robot:
+        self._before = dict(os.environ)
         os.environ.update(isolated_environment(os.environ, self._profile))
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
@@ -55,6 +56,8 @@ class Robot:
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
         self.process.stop()
+        os.environ.clear()
+        os.environ.update(self._before)
 
     def _open(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray

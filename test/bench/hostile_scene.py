@@ -21,7 +21,7 @@ CAMERA, ELSEWHERE = 'camera', 'elsewhere'
 CameraInfo, which must not make a good pair of the two."""
 CLEAR = 0.99
 """Visible fraction from which a frame is a good one."""
-SHOWN, EMPTY = 12, 4
+SHOWN, EMPTY = 16, 4
 """Frames that are kept."""
 
 
@@ -94,10 +94,6 @@ class Scene:
             low, high = points.min(axis=0), points.max(axis=0)
             message.detections.append(detection(item.object_name, *((low + high) / 2), *(high - low)))
         return message
-
-    def shuffled(self) -> list[Shot]:
-        """The good frames in a random order."""
-        return [self.clear[int(index)] for index in self.rng.permutation(len(self.clear))]
 
     def pick(self, shots: list[Shot]) -> Shot:
         return shots[int(self.rng.integers(len(shots)))]

@@ -1,5 +1,6 @@
 """Times and stamps of a bag that is played, once or over and over."""
 
+import itertools
 import struct
 
 import pytest
@@ -33,7 +34,7 @@ def test_stamps_move_by_one_constant_and_grow_over_the_passes():
     stamps = [stamp for _, stamp in rows]
     assert schedule.shift_ns == 8000 * S
     assert {stamp - old for stamp, old in zip(stamps[:5], RECORDED, strict=True)} == {8000 * S - DELAY}
-    assert {after - before for before, after in zip(stamps, stamps[1:], strict=False)} == {S // 10}
+    assert {after - before for before, after in itertools.pairwise(stamps)} == {S // 10}
     # Each is as old when it is sent as it was when it was recorded.
     ages = [9000 + due - 50 - stamp / S for due, stamp in rows]
     assert ages == pytest.approx([0.02] * 15, abs=1e-6)
@@ -42,7 +43,7 @@ def test_stamps_move_by_one_constant_and_grow_over_the_passes():
 def test_at_another_speed_stamps_spread_like_the_messages():
     rows = played(Schedule(0.5, True, lambda: 0.0, lambda: 9000 * S), 2)
     assert [due for due, _ in rows] == pytest.approx([0.2 * k for k in range(10)])
-    steps = [(after[1] - before[1]) / S for before, after in zip(rows, rows[1:], strict=False)]
+    steps = [(after[1] - before[1]) / S for before, after in itertools.pairwise(rows)]
     assert steps == pytest.approx([0.2] * 9)
 
 

@@ -73,6 +73,17 @@ NAN = [float('nan'), *K[1:]]
             r'region of interest \(ROI\) of 100x90 px at 10, 20: switch it off',
         ),
         ({'header': SimpleNamespace(frame_id='other')}, "frame_id 'other' but the image has 'cam': remap camera_info"),
+        (
+            {'k': np.array([1e300, *K[1:]])},
+            r'K in CameraInfo has a focal length of 1e\+300 px, which fits no image of 640x',
+        ),
+        ({'k': np.array([*K[:4], 1e-300, *K[5:]])}, 'a focal length of 1e-300 px, which fits no image'),
+        (
+            {'k': np.array([*K[:2], -1e9, *K[3:]])},
+            r'a principal point of -1e\+09 px, which fits no image .*: calibrate',
+        ),
+        ({'distortion_model': 'x' * 5000}, r"unknown distortion model 'x{60}'\.\.\. \(5000 characters\): use one"),
+        ({'distortion_model': '\x1b[31m'}, r"unknown distortion model '\\x1b\[31m': use one"),
         ({'distortion_model': 'ftheta'}, "unknown distortion model 'ftheta': use one of none, plumb_bob"),
         ({'distortion_model': ''}, "unknown distortion model ''"),
         ({'d': [0.1, 0.2]}, "distortion model 'plumb_bob' takes 4 or 5 coefficients, got 2"),
@@ -84,6 +95,13 @@ NAN = [float('nan'), *K[1:]]
 def test_bad_camera_info_names_the_mistake_and_the_cure(change, text):
     with pytest.raises(CameraError, match=text):
         camera(info(**change))
+
+
+def test_lenses_from_fisheye_to_telescope_are_taken():
+    for focal in (0.06 * 640, 90.0 * 640):
+        assert camera(info(k=np.array([focal, 0, 320, 0, focal, 240, 0, 0, 1]))).matrix[0, 0] == focal
+    # A cut-out of a larger image.
+    assert camera(info(k=np.array([600.0, 0, -2000, 0, 600, 3000, 0, 0, 1]))).matrix[0, 2] == -2000
 
 
 def test_rectified_with_p_zero():

@@ -40,6 +40,12 @@ def test_messages_that_differ_in_figures_are_the_same_problem():
     assert kind_of('image 3 is 640x480') != kind_of('camera 3 is 640x480')
 
 
+def test_messages_that_quote_different_words_are_the_same_problem():
+    assert kind_of("encoding 'rgb9' is not known") == kind_of("encoding 'x\\ny' is not known")
+    assert kind_of('encoding "it\'s" is not known') == kind_of("encoding '' is not known")
+    assert kind_of("frame 'a' of an image") != kind_of("frame 'a' of a CameraInfo")
+
+
 def test_lasting_problems_stand_until_cleared_and_the_worst_comes_first():
     clock = Clock()
     problems = Problems(clock)

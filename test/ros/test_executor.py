@@ -9,7 +9,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='rclpy is not installed')
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup  # noqa: E402
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup  # noqa: E402
 
 from kd6d_ros.ros.executor import OnceExecutor  # noqa: E402
 
@@ -106,3 +106,19 @@ def test_a_failure_is_reported_and_the_rest_goes_on(spinner):
     node.every(0.02, lambda: ran.append(1))
     wait_for(lambda: len(node.failures) >= 2 and len(ran) >= 5)
     assert {str(error) for error in node.failures} == {'no such transition'}
+
+
+@pytest.mark.parametrize('group', [MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup])
+def test_what_could_not_be_taken_once_is_looked_at_again(spinner, group):
+    node, ran = spinner(), []
+    take, faults = node.executor._take_timer, [RuntimeError('timer is canceled')]
+
+    def take_later(timer):
+        if faults:
+            raise faults.pop()
+        return take(timer)
+
+    node.executor._take_timer = take_later
+    node.node.create_timer(0.02, lambda: ran.append(1), callback_group=group())
+    wait_for(lambda: len(ran) >= 3)
+    assert [str(error) for error in node.failures] == ['timer is canceled']

@@ -138,6 +138,10 @@ def test_requests_that_make_no_sense_are_refused_with_a_sentence(peer, client):
         TF2Error.INVALID_ARGUMENT_ERROR,
         'timeout and source_time must not be negative',
     )
+    assert client.refused('mug', timeout=3600.0) == (
+        TF2Error.INVALID_ARGUMENT_ERROR,
+        'timeout must be less than 3600 s',
+    )
     error, text = client.refused('mug', 'base_link')
     assert error == TF2Error.LOOKUP_ERROR
     assert text.startswith(

@@ -197,6 +197,27 @@ def test_a_tiny_jpeg_that_claims_100_megapixels_is_not_decoded(monkeypatch):
         decode_compressed(compressed(bytes(data)))
 
 
+def test_a_jpeg_with_thousands_of_scans_is_not_decoded(monkeypatch):
+    data = encode('.jpg', SMOOTH, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    start = data.rfind(b'\xff\xda')
+    length = int.from_bytes(data[start + 2 : start + 4], 'big')
+    bomb = data[:-2] + data[start : start + 2 + length] * 3000 + data[-2:]
+    assert decode_compressed(compressed(data)).shape == (24, 32, 3)
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
+    with pytest.raises(ImageError, match=r'JPEG has 30\d\d scans, more than the limit of 100: check the camera driver'):
+        decode_compressed(compressed(bomb))
+
+
+def test_words_of_a_message_are_quoted_and_cut():
+    image = message('rgb8', RGB)
+    image.encoding = '\x1b[2J' + 'x' * 100_000
+    with pytest.raises(
+        ImageError, match=r"encoding '\\x1b\[2Jx{56}'\.\.\. \(100004 characters\) is not known"
+    ) as caught:
+        decode_image(image)
+    assert len(str(caught.value)) < 500
+
+
 def test_damaged_data_are_refused():
     data = bytearray(encode('.jpg'))
     with pytest.raises(ImageError, match=r'neither JPEG nor PNG'):

@@ -71,6 +71,50 @@ def test_another_camera_info_resets_the_tracks_and_autofocus_does_not():
     assert pipeline.process(frame(1, 'cam', focal=700.0, d=(0.1, 0, 0, 0, 0))).reset
 
 
+def test_a_compressed_image_is_only_unpacked_when_camera_info_is_of_its_size(monkeypatch):
+    import cv2
+
+    from kd6d_ros.errors import CameraError
+    from kd6d_ros.ros import pipeline as module
+
+    pipeline = FramePipeline(Estimator(), lambda message, most: pytest.fail('raw'), False, 10**6, 1.0)
+
+    def compressed(number, width):
+        item = frame(number, 'cam')
+        data = cv2.imencode('.png', np.zeros((48, width, 3), np.uint8))[1].tobytes()
+        return Frame(SimpleNamespace(header=item.message.header, format='png', data=data), item.info, True, 0.0)
+
+    assert pipeline.process(compressed(1, 64)).image.shape == (48, 64, 3)
+    monkeypatch.setattr(module, 'decode_compressed', lambda *_: pytest.fail('unpacked'))
+    with pytest.raises(CameraError, match='CameraInfo is for 64x48 px but the image has 1000x48'):
+        pipeline.process(compressed(2, 1000))
+
+
+def test_a_stamp_with_too_many_nanoseconds_is_refused():
+    pipeline = FramePipeline(Estimator(), lambda message, most: np.zeros((48, 64, 3), np.uint8), False, 10**6, 1.0)
+    item = frame(1, 'cam')
+    item.message.header.stamp.nanosec = 4 * 10**9
+    with pytest.raises(ImageError, match='image stamp has 4000000000 nanoseconds, a second or more: correct'):
+        pipeline.process(item)
+
+
+def test_a_refused_image_of_the_future_does_not_keep_out_those_of_now():
+    def decode(message, most):
+        if message.broken:
+            raise ImageError('broken')
+        return np.zeros((48, 64, 3), np.uint8)
+
+    pipeline = FramePipeline(Estimator(), decode, False, 10**6, 1.0)
+    for nanosec, broken in ((0, False), (900, True), (500, False)):
+        item = frame(1, 'cam')
+        item.message.header.stamp.nanosec, item.message.broken = nanosec, broken
+        if broken:
+            with pytest.raises(ImageError, match='broken'):
+                pipeline.process(item)
+        else:
+            assert pipeline.process(item).poses == []
+
+
 def test_an_image_whose_workspace_is_unknown_is_refused():
     estimator = Estimator()
     known = {1: 'box'}
