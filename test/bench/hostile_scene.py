@@ -21,7 +21,7 @@ CAMERA, ELSEWHERE = 'camera', 'elsewhere'
 CameraInfo, which must not make a good pair of the two."""
 CLEAR = 0.99
 """Visible fraction from which a frame is a good one."""
-SHOWN, EMPTY = 16, 4
+SHOWN, EMPTY = 32, 4
 """Frames that are kept."""
 
 
