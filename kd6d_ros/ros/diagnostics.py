@@ -50,6 +50,14 @@ def fault_text(error: BaseException) -> str:
     return f'{type(error).__name__}: {error} (a fault of this package, please report it)'
 
 
+def log_at(logger: Any, level: int, text: str) -> None:
+    """Log an error or a warning; rclpy wants one severity per line of code."""
+    if level == ERROR:
+        logger.error(text)
+    else:
+        logger.warning(text)
+
+
 class Problems:
     """What is wrong now, by kind. Thread-safe."""
 

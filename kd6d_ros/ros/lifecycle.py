@@ -7,11 +7,15 @@ bundle is being loaded, `ros2 param get` and `ros2 lifecycle get` would hang.
 from __future__ import annotations
 
 import threading
-from typing import Any, List
+from typing import Any, Callable, List
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
+
+
+def failure_text(error: BaseException) -> str:
+    return f'a callback failed and was skipped: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
 
 
 class AnsweringLifecycleNode(LifecycleNode):
@@ -27,6 +31,22 @@ class AnsweringLifecycleNode(LifecycleNode):
         # As LifecycleNode does it, which does not pass the group on.
         Node.__init__(self, name, **kwargs)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+
+    def create_service(self, srv_type: Any, srv_name: str, callback: Callable[[Any, Any], Any], **kwargs: Any) -> Any:
+        """As rclpy's, but a request that makes the callback fail gets an empty answer instead of none."""
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                self.callback_failed(error)
+                return srv_type.Response()
+
+        return super().create_service(srv_type, srv_name, answer, **kwargs)
+
+    def callback_failed(self, error: BaseException) -> None:
+        """Say that what somebody sent or asked made a callback fail."""
+        self.get_logger().error(failure_text(error))
 
     def set_parameters_atomically(self, parameter_list: List[Any]) -> Any:
         with self.parameter_lock:

@@ -7,7 +7,6 @@ import sys
 from typing import Any, List, Optional
 
 from kd6d_ros.errors import Kd6dError
-from kd6d_ros.ros.diagnostics import ERROR, kind_of
 from kd6d_ros.ros.factory import Factory, load_estimator
 
 THREADS = 5
@@ -47,7 +46,7 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
         print(f'pose_estimator: cannot start: {lines[0] if lines else type(error).__name__}', file=sys.stderr)
         try_shutdown()
         return 2
-    executor = OnceExecutor(THREADS, lambda error: _report(node, error))
+    executor = OnceExecutor(THREADS, node.callback_failed)
     executor.add_node(node)
     try:
         while rclpy.ok():
@@ -75,12 +74,7 @@ def _spin(executor: Any, node: Any) -> None:
     except ExternalShutdownException:
         raise
     except Exception as error:
-        _report(node, error)
-
-
-def _report(node: Any, error: BaseException) -> None:
-    text = f'a callback failed and was skipped: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
-    node.problem(kind_of(text), 'node', ERROR, text)
+        node.callback_failed(error)
 
 
 def _usage(arguments: List[str]) -> int:

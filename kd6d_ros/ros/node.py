@@ -21,14 +21,14 @@ from kd6d_ros.errors import ConfigError, Kd6dError
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.ros import qos
 from kd6d_ros.ros.cv_bridge_probe import choose_decoder
-from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message, fault_text
+from kd6d_ros.ros.diagnostics import ERROR, WARN, Problems, Statistics, diagnostics_message, fault_text, log_at
 from kd6d_ros.ros.factory import Factory, Loaded, describe, load_estimator
 from kd6d_ros.ros.frames import Frames, WorkspaceBox
 from kd6d_ros.ros.get_pose import Asking
 from kd6d_ros.ros.health import check_inputs, sections
 from kd6d_ros.ros.image_work import CLOCKS, handle_image, offer_image
 from kd6d_ros.ros.inputs import Inputs, input_topics
-from kd6d_ros.ros.lifecycle import AnsweringLifecycleNode
+from kd6d_ros.ros.lifecycle import AnsweringLifecycleNode, failure_text
 from kd6d_ros.ros.messages import aliases
 from kd6d_ros.ros.outputs import Outputs
 from kd6d_ros.ros.parameter_server import ParameterServer
@@ -272,13 +272,11 @@ class PoseEstimatorNode(AnsweringLifecycleNode):
         """Note a problem for diagnostics and log it, throttled unless `always`; True when it was logged."""
         due = self.problems.report(kind, section, level, text, lasting) or always
         if due:
-            log = self.get_logger()
-            # rclpy wants one severity per line of code.
-            if level == ERROR:
-                log.error(text)
-            else:
-                log.warning(text)
+            log_at(self.get_logger(), level, text)
         return due
+
+    def callback_failed(self, error: BaseException) -> None:
+        self.problem(f'callback {type(error).__name__}', 'node', ERROR, failure_text(error))
 
     def _incompatible(self, topic: str, role: str, policy: str) -> None:
         """`role`: what this node has on the topic, 'subscription' or 'publisher'."""

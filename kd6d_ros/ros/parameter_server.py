@@ -78,6 +78,9 @@ class ParameterServer:
 
     def _check(self, parameters: Sequence[Any]) -> SetParametersResult:
         """Accept or refuse a change, with the reason."""
+        if not all(item.name for item in parameters):
+            # rclpy takes that for a declared one.
+            return SetParametersResult(successful=False, reason='a parameter without a name cannot be set')
         mine = [item for item in parameters if item.name in self._specs]
         try:
             values = self.values()

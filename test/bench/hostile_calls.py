@@ -34,6 +34,7 @@ class NonsenseCaller(Caller):
             ParameterValue(type=9, string_array_value=[_word(rng)] * 500),
             ParameterValue(type=8, double_array_value=[float('nan')] * 3),
             ParameterValue(type=0),
+            ParameterValue(type=77),
         )
         names = ('min_score', 'workspace_min', 'bundle', 'objects', 'max_wait_s', 'threads', 'nobody', '', 'track')
         request = self.kinds['set_parameters'].Request()

@@ -186,6 +186,22 @@ def test_parameters_change_while_running_within_their_range(peer):
     assert peer.set(publish_tf=True, min_score=0.2) == [(True, ''), (True, '')]
 
 
+def test_parameters_that_are_none_are_refused_or_answered(node, peer):
+    from rcl_interfaces.msg import Parameter, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    (answer,) = peer.set(**{'': 'x'})
+    assert answer == (False, 'a parameter without a name cannot be set')
+    (answer,) = peer.set(nobody=1)
+    assert not answer[0]
+    # A type that does not exist makes rclpy raise: the caller must not wait for ever.
+    wrong = Parameter(name='track', value=ParameterValue(type=77))
+    assert peer.ask('set_parameters', SetParameters.Request(parameters=[wrong])).results == []
+    text = 'a callback failed and was skipped: ValueError: 77 is not a valid Parameter.Type'
+    peer.wait(lambda: text in peer.texts(), text)
+    assert peer.get('track').bool_value
+
+
 def test_parameters_describe_themselves(peer):
     from rcl_interfaces.srv import DescribeParameters
 
