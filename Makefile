@@ -3,6 +3,8 @@
 #   make test    all tests, also on Python 3.10 and 3.12 where they exist
 #   make lint    ruff, mypy, import walls
 #   make bench   speed figures of this machine
+#   make hostile 2,000 malformed messages to the real node, a few minutes
+#   make long    ten minutes of images at 30 Hz to the real node: memory, books, services, age of the poses
 #   make test-tensorrt   our TensorRT calls against the real packages (900 MB; no GPU needed)
 #   make clean   remove what these targets made
 # PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS="-k word" narrows the tests.
@@ -49,7 +51,7 @@ HEADERS := import sysconfig; print(sysconfig.get_path("include") + "/Python.h")
 MESA := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="egl")
 
-.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench clean
+.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench hostile long clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -73,6 +75,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python test/bench/run_bench.py
 	$(BIN)/python test/bench/distillation_bench.py
 	$(BIN)/python test/bench/engine_bench.py
+
+hostile: $(VENV)/.demo
+	$(BIN)/python test/bench/hostile_run.py --messages 2000
+
+long: $(VENV)/.demo
+	$(BIN)/python test/bench/long_run.py --minutes 10 --rate 30
 
 clean:
 	rm -rf .venv .venv310 .venv312 .venv-tensorrt build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -104,7 +104,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             raise
         return _complain(name, f'{error.filename}: {(error.strerror or str(error)).lower()}')
     except KeyboardInterrupt:
-        sys.stderr.write('\n')
+        sys.stderr.write(f'\nkd6d {name}: interrupted\n' if name else '\nkd6d: interrupted\n')
         return EXIT_INTERRUPTED
 
 

@@ -95,6 +95,23 @@ def test_a_killed_build_leaves_the_old_engines(start, cache, tmp_path, where):
     assert not list(cache.glob('.*.tmp')), 'what the killed build left is removed by the next one'
 
 
+@pytest.mark.parametrize('where', ['build', 'write'])
+def test_ctrl_c_during_a_build_is_one_line_and_leaves_the_old_engines(start, cache, tmp_path, where):
+    first = start()
+    assert first.communicate(timeout=120) is not None
+    before = engines(cache)
+    reached = tmp_path / 'reached'
+    stopped = start('--force', hang=where, reached=str(reached), padding=100)
+    wait_for(reached)
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert err.splitlines()[-1] == 'kd6d engine: interrupted'
+    assert 'Traceback' not in err
+    assert engines(cache) == before
+    assert not list(cache.glob('.*'))
+
+
 def test_a_killed_first_build_does_not_block_the_next(start, cache, tmp_path):
     reached = tmp_path / 'reached'
     killed = start(hang='build', reached=str(reached))

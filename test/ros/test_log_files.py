@@ -1,4 +1,4 @@
-"""bag_player and recorder: a log that cannot be written, and a bag that is not there, end in one line."""
+"""bag_player and recorder: a log that cannot be written, a bag that cannot be played, end in one line."""
 
 import pytest
 
@@ -21,11 +21,11 @@ def test_a_missing_bag_leaves_no_log(ros, tmp_path, capfd):
     assert not log.exists()
 
 
-def test_the_player_says_where_it_cannot_log(ros, tmp_path, monkeypatch, capfd):
-    from kd6d_ros.ros import bag_player
+def source_of(folder, topics):
+    """A bag with these topics, as TopicInfo by name."""
 
     class Source:
-        path = tmp_path
+        path = folder
 
         def __init__(self, path): ...
         def __enter__(self):
@@ -33,9 +33,29 @@ def test_the_player_says_where_it_cannot_log(ros, tmp_path, monkeypatch, capfd):
 
         def __exit__(self, *error): ...
         def topics(self):
-            return {}
+            return topics
 
-    monkeypatch.setattr(bag_player, 'BagSource', Source)
+    return Source
+
+
+def test_stamps_of_messages_without_a_header_cannot_be_moved(ros, tmp_path, monkeypatch, capfd):
+    from kd6d_ros.benchmark.bag_source import TopicInfo
+    from kd6d_ros.ros import bag_player
+
+    topics = {'/tf': TopicInfo('tf2_msgs/msg/TFMessage', 3), '/image': TopicInfo('sensor_msgs/msg/Image', 3)}
+    monkeypatch.setattr(bag_player, 'BagSource', source_of(tmp_path, topics))
+    assert bag_player.main([str(tmp_path), '--restamp']) == 2
+    one_line(
+        capfd.readouterr(), 'bag_player: --restamp: /tf (tf2_msgs/msg/TFMessage) has no header: leave it out, --topics'
+    )
+    assert bag_player.main([str(tmp_path), '--duration', '0']) == 2
+    one_line(capfd.readouterr(), 'bag_player: --duration 0: must be above 0')
+
+
+def test_the_player_says_where_it_cannot_log(ros, tmp_path, monkeypatch, capfd):
+    from kd6d_ros.ros import bag_player
+
+    monkeypatch.setattr(bag_player, 'BagSource', source_of(tmp_path, {}))
     assert bag_player.main([str(tmp_path), '--log', str(tmp_path / 'no' / 'log')]) == 2
     one_line(capfd.readouterr(), f'bag_player: --log {tmp_path}/no/log: cannot be written: No such file or directory')
 

@@ -42,6 +42,17 @@ def demo(tmp_path):
     return Path(shutil.copytree(DEMO, tmp_path / 'demo'))
 
 
+def test_an_unknown_object_name_is_named_with_those_that_are_known(demo, start, new_peer):
+    process = start('-r', '__node:=asked', '-p', f'bundle:={demo}', '-p', 'objects:=cup', real=True)
+    peer = new_peer('/asked')
+    assert peer.change('configure') == [False]
+    text = "configure failed: bundle 'demo' has no object 'cup': it knows toy_rover"
+    peer.wait(lambda: text in peer.texts(), text)
+    assert 'Traceback' not in process.text()
+    assert peer.set(objects='') == [(True, '')]
+    assert peer.change('configure') == [True]
+
+
 def test_a_bundle_with_a_changed_byte_is_refused(demo, start, new_peer):
     path = next(demo.glob('*.onnx'))
     data = bytearray(path.read_bytes())
