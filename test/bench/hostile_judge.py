@@ -23,8 +23,8 @@ TRIES = 30
 """So often a message is sent again that a busy node may have missed."""
 GOOD = 3
 """Good images per look at the node."""
-ROUNDS, KEEP = 2, 4
-"""So often each frame is tried before the attack; one frame in so many is kept."""
+KEEP = 4
+"""One frame in so many is a good one."""
 
 
 @dataclass
@@ -62,20 +62,15 @@ class Judge:
         return (self.scene.compressed if setup.transport == 'compressed' else self.scene.raw)(shot, header)
 
     def choose(self, setup: Setup) -> None:
-        """Keep the frames that an undisturbed node gets right best; memory counts from here.
-
-        Its error varies by a twentieth of a diameter with what it saw before, and that must not decide.
-        """
-        worst = dict.fromkeys(range(len(self.scene.clear)), 0.0)
-        for _ in range(ROUNDS):
-            for number in self.scene.rng.permutation(len(worst)):
-                answer = self._answer(setup, self.scene.clear[number])
-                errors = [] if answer is None else self._errors(answer, self.scene.clear[number])
-                worst[int(number)] = max(worst[int(number)], errors[0] if len(errors) == 1 else np.inf)
-        best = sorted(worst, key=lambda number: worst[number])[: max(1, len(worst) // KEEP)]
-        assert worst[best[-1]] < ADD_LIMIT, f'the node gets too few frames right: {sorted(worst.values())}'
-        self.scene.clear = [self.scene.clear[number] for number in best]
-        self.robot.memory.clear()
+        """Keep the frames that this set-up gets right best while nobody disturbs it."""
+        errors = {}
+        for number, shot in enumerate(self.scene.candidates):
+            answer = self._answer(setup, shot)
+            found = [] if answer is None else self._errors(answer, shot)
+            errors[number] = found[0] if len(found) == 1 else np.inf
+        best = sorted(errors, key=lambda number: errors[number])[: max(1, len(errors) // KEEP)]
+        assert errors[best[-1]] < ADD_LIMIT, f'the node gets too few frames right: {sorted(errors.values())}'
+        self.scene.clear = [self.scene.candidates[number] for number in best]
 
     def look(self, setup: Setup) -> None:
         """Good images: each must give one right pose."""

@@ -55,8 +55,10 @@ class Attack:
         for setup in SETUPS:
             self.robot.reconfigure(**setup.parameters)
             self._wait_for(setup)
+            self.judge.choose(setup)
             if setup is SETUPS[0]:
-                self.judge.choose(setup)
+                # A node that has seen no image yet is smaller.
+                self.robot.memory.clear()
             self.judge.look(setup)
             kinds = self._kinds(setup)
             count = -(-messages // len(SETUPS))

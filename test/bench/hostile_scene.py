@@ -21,7 +21,7 @@ CAMERA, ELSEWHERE = 'camera', 'elsewhere'
 CameraInfo, which must not make a good pair of the two."""
 CLEAR = 0.99
 """Visible fraction from which a frame is a good one."""
-SHOWN, EMPTY = 32, 4
+SHOWN, EMPTY = 24, 4
 """Frames that are kept."""
 
 
@@ -44,7 +44,8 @@ class Scene:
         away = [ns for ns in stamps if not any(item.visible_fraction > 0 for item in recording.truth[ns])]
         wanted = {int(ns) for kept, most in ((clear, SHOWN), (away, EMPTY)) for ns in rng.permutation(kept)[:most]}
         shots = _read(recording.path, recording, wanted)
-        self.clear = [shot for shot in shots if shot.frame.stamp_ns in set(clear)]
+        self.candidates = [shot for shot in shots if shot.frame.stamp_ns in set(clear)]
+        self.clear = self.candidates
         self.empty = [shot for shot in shots if shot.frame.stamp_ns in set(away)]
         self._last_ns = 0
 
