@@ -22,6 +22,7 @@ MOST_KINDS = 64
 """Most problems of single images that are remembered: their kinds hold words of other people's messages."""
 
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+"""Quoted words in a message, which are those of somebody else."""
 
 WINDOW = 300
 """Percentiles are over this many images: ten seconds at 30 Hz."""
