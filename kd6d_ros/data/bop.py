@@ -95,6 +95,10 @@ class BopDataset:
             self._scenes[key] = BopScene(folders[scene_id], scene_id)
         return self._scenes[key]
 
+    def forget(self, split: str, scene_id: int) -> None:
+        """Give up the memory of a scene; it is read again when next asked for."""
+        self._scenes.pop((split, scene_id), None)
+
     def models_info(self, folder: str = 'models') -> Dict[int, ModelInfo]:
         """models_info.json of the folder 'models', 'models_eval'... (see ``read_models_info``)."""
         return read_models_info(self.root / folder / 'models_info.json')

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+import itertools
+from typing import TYPE_CHECKING, Dict, Iterator, List, Sequence, Tuple
 
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import EvaluationObject, EvaluationTarget, GroundTruth
@@ -41,32 +42,36 @@ def load_evaluation_objects(
 
 
 def collect_targets(dataset: BopDataset, split: str, wanted: Sequence[Target], source: Path) -> List[EvaluationTarget]:
-    """Targets with camera and ground truth.
+    """All targets at once; see ``iterate_targets``."""
+    return list(iterate_targets(dataset, split, wanted, source))
+
+
+def iterate_targets(
+    dataset: BopDataset, split: str, wanted: Sequence[Target], source: Path
+) -> Iterator[EvaluationTarget]:
+    """Targets with camera and ground truth, image by image; one scene is in memory at a time.
 
     Raises:
         DatasetError: a target names a scene, image or object that the split's ground truth lacks.
     """
-    targets, cameras, annotations = [], {}, {}
-    for target in wanted:
-        image = (target.scene_id, target.image_id)
-        if image not in cameras:
-            scene = dataset.scene(split, target.scene_id)
-            cameras[image] = scene.camera(target.image_id)
-            annotations[image] = scene.annotations(target.image_id)
-        truths = tuple(
-            GroundTruth(item.cam_from_obj, item.visible_fraction)
-            for item in annotations[image]
-            if item.obj_id == target.obj_id
-        )
-        if len(truths) < target.count:
-            raise DatasetError(
-                f'{source}: scene {image[0]} image {image[1]} asks for {target.count} of object '
-                f'{target.obj_id}, the ground truth of split {split!r} has {len(truths)}'
-            )
-        targets.append(
-            EvaluationTarget(*image, target.obj_id, target.count, cameras[image], truths),
-        )
-    return targets
+    ordered = sorted(wanted, key=lambda target: (target.scene_id, target.image_id))
+    for scene_id, of_scene in itertools.groupby(ordered, key=lambda target: target.scene_id):
+        scene = dataset.scene(split, scene_id)
+        for image_id, of_image in itertools.groupby(of_scene, key=lambda target: target.image_id):
+            camera, annotations = scene.camera(image_id), scene.annotations(image_id)
+            for target in of_image:
+                truths = tuple(
+                    GroundTruth(item.cam_from_obj, item.visible_fraction)
+                    for item in annotations
+                    if item.obj_id == target.obj_id
+                )
+                if len(truths) < target.count:
+                    raise DatasetError(
+                        f'{source}: scene {scene_id} image {image_id} asks for {target.count} of object '
+                        f'{target.obj_id}, the ground truth of split {split!r} has {len(truths)}'
+                    )
+                yield EvaluationTarget(scene_id, image_id, target.obj_id, target.count, camera, truths)
+        dataset.forget(split, scene_id)
 
 
 def check_sizes(dataset: BopDataset, objects: Sequence[ObjectModel], owner: str) -> None:

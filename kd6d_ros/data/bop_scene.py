@@ -129,9 +129,13 @@ class BopScene:
         """
         return image_files.read_rgb(self.image_path(image_id))
 
+    def depth_path(self, image_id: int) -> Optional[Path]:
+        """File of the depth image, or None."""
+        return self._image_file('depth', image_id)
+
     def depth(self, image_id: int) -> Optional[Float32Array]:
         """Depth along the optical axis (H, W) float32 [m], 0 where unknown; None without a depth file."""
-        path = self._image_file('depth', image_id)
+        path = self.depth_path(image_id)
         if path is None:
             return None
         source, where, record = self._camera_record(image_id)

@@ -7,7 +7,7 @@ narrower than those of the two scores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Sequence
+from typing import TYPE_CHECKING, Dict, List
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from kd6d_ros.errors import ShapeError
 from kd6d_ros.evaluation.report import RESAMPLED, resampled, sums_by_image
 
 if TYPE_CHECKING:
-    from kd6d_ros.evaluation.scores import InstanceScore
+    from kd6d_ros.evaluation.report import Scores
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ class Difference:
     high: float
 
 
-def paired_differences(
-    scores: Sequence[InstanceScore], others: Sequence[InstanceScore], samples: int, seed: int
-) -> Dict[str, Difference]:
+def paired_differences(scores: Scores, others: Scores, samples: int, seed: int) -> Dict[str, Difference]:
     """Differences of ar_mssd, ar_mspd and mean_add_recall, by name.
 
     Raises:

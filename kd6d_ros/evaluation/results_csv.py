@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Collection, List, Optional, Sequence
+from typing import Collection, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from kd6d_ros.types import RigidTransform
 
 HEADER = 'scene_id,im_id,obj_id,score,R,t,time'
 MM = 1000.0
-MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_FILE_BYTES = 2048 * 1024 * 1024
 _ROTATION_TOLERANCE = 1e-2
 """Files carry few decimals: rotations within this of orthonormal are made exact, others refused."""
 
@@ -33,24 +33,28 @@ def read_results(path: Path | str, known_objects: Optional[Collection[int]] = No
     Raises:
         DatasetError: missing, empty or too large file, or a malformed line (with its number).
     """
-    path = Path(path)
+    return list(iterate_results(path, known_objects))
+
+
+def iterate_results(path: Path | str, known_objects: Optional[Collection[int]] = None) -> Iterator[Estimate]:
+    """The same, line by line."""
+    path, empty = Path(path), True
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise DatasetError(f'{path}: {size >> 20} MiB, result files may have {MAX_FILE_BYTES >> 20}')
-        lines = path.read_text(encoding='utf-8-sig').splitlines()
+        with path.open(encoding='utf-8-sig') as lines:
+            for number, line in enumerate(lines, start=1):
+                empty = empty and not line.strip()
+                is_header = number == 1 and line.replace(' ', '').lower().startswith('scene_id,')
+                if line.strip() and not is_header:
+                    yield _parse_line(line.rstrip('\n'), f'{path} line {number}', known_objects)
     except UnicodeDecodeError as error:
         raise DatasetError(f'{path}: not a text file (expected a BOP result CSV)') from error
     except OSError as error:
         raise DatasetError(f'{path}: cannot be read: {error.strerror}') from error
-    if not any(line.strip() for line in lines):
+    if empty:
         raise DatasetError(f'{path}: the file is empty; expected the header "{HEADER}" and one pose per line')
-    estimates = []
-    for number, line in enumerate(lines, start=1):
-        is_header = number == 1 and line.replace(' ', '').lower().startswith('scene_id,')
-        if line.strip() and not is_header:
-            estimates.append(_parse_line(line, f'{path} line {number}', known_objects))
-    return estimates
 
 
 def _parse_line(line: str, where: str, known_objects: Optional[Collection[int]]) -> Estimate:

@@ -91,6 +91,14 @@ def test_figures_by_hand(dataset, capsys):
     assert '1 of 4 targets have no estimate' in out
 
 
+def test_two_workers_give_the_figures_of_one(dataset, capsys):
+    records = []
+    for workers in ('1', '2'):
+        assert run(dataset, *PERFECT, extra=['--workers', workers, '--json', str(dataset / 'out.json')]) == 0
+        records.append(json.loads((dataset / 'out.json').read_text()))
+    assert records[0] == records[1]
+
+
 def test_json_on_standard_output_stands_alone(dataset, capsys):
     assert run(dataset, *PERFECT, extra=['--bootstrap', '50', '--json']) == 0
     record = json.loads(capsys.readouterr().out)
@@ -152,6 +160,7 @@ def test_broken_results_end_in_one_line(dataset, capsys, line, message):
     ('extra', 'message'),
     [
         (['--split', 'val'], "no split 'val' with scenes; it has test"),
+        (['--workers', '0'], '--workers 0: must be 1 to 256'),
         (['--bootstrap', '-1'], '--bootstrap must be within 0..100000'),
         (['--results', 'absent.csv'], 'absent.csv: cannot be read: No such file'),
         (['--dataset', 'absent'], 'absent: no such folder'),

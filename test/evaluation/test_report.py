@@ -1,6 +1,7 @@
 """Summaries, visibility bins and bootstrap intervals."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ def instance(obj_id=1, image_id=1, visible=0.9, mssd=10, mspd=10, add=True, esti
     return InstanceScore(
         1, image_id, obj_id, visible, estimated, ten < mssd, ten < mspd, add,
         error, 100 * error, error, 0.1 if estimated else np.inf, 0.01 if estimated else np.inf,
+        0.95 if estimated else 0.0,
     )  # fmt: skip
 
 
@@ -37,6 +39,22 @@ def test_summary_by_hand():
     assert summary.add_recall == pytest.approx(1 / 3)
     assert summary.median_mssd == pytest.approx(0.05)
     assert summary.median_rotation_rad == pytest.approx(0.1)
+
+
+def test_ar_is_the_mean_of_three_and_unknown_without_vsd():
+    with_vsd = replace(instance(mssd=8, mspd=4), hits_vsd=np.arange(100).reshape(10, 10) < 30)
+    summary = summarise([with_vsd])
+    assert (summary.ar_vsd, summary.ar) == (pytest.approx(0.3), pytest.approx((0.3 + 0.8 + 0.4) / 3))
+    report = make_report([instance()], {}, 1, vsd_note='no depth')
+    assert np.isnan(report.overall.ar)
+    assert 'no AR: AR_VSD was not computed (no depth)' in '\n'.join(closing_lines(report))
+    assert 'AR 0.500 = mean of AR_VSD 0.300' in '\n'.join(closing_lines(make_report([with_vsd], {}, 1)))
+
+
+def test_the_mean_area_weighs_objects_alike():
+    scores = [instance(obj_id=1)] * 3 + [instance(obj_id=2, **MISSED)]
+    assert make_report(scores, {}, 4).mean_add_auc == pytest.approx((0.95 + 0) / 2)
+    assert make_report(scores, {}, 4).overall.add_auc == pytest.approx(0.95 * 3 / 4)
 
 
 def test_nothing_found_has_no_medians():
@@ -64,8 +82,8 @@ def test_table_and_words():
     report = make_report([instance(), instance(obj_id=2, **MISSED)], {1: 'mug'}, 5, 4, 0.25)
     rows = table_rows(report)
     assert all(len(row) == len(TABLE_HEADER) for row in rows)
-    assert rows[0] == ('mug', 1, 0, '1.000', '1.000', '100.0', '5.7', '10.0')
-    assert rows[1] == ('object 2', 1, 1, '0.000', '0.000', '0.0', '-', '-')
+    assert rows[0] == ('mug', 1, 0, '-', '1.000', '1.000', '100.0', '-', '95.0', '5.7', '10.0')
+    assert rows[1] == ('object 2', 1, 1, '-', '0.000', '0.000', '0.0', '-', '0.0', '-', '-')
     assert rows[-1][:3] == ('all targets', 2, 1)
     text = '\n'.join(closing_lines(report))
     assert 'AR_MSSD 0.500   AR_MSPD 0.500   mean ADD(-S)-0.1d over objects 50.0 %' in text

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 
 from kd6d_ros.errors import DatasetError
 from kd6d_ros.evaluation.records import Estimate, EvaluationObject, EvaluationTarget, GroundTruth
+from kd6d_ros.evaluation.result_table import ResultTable
 from kd6d_ros.evaluation.scores import (
     MSPD_THRESHOLDS,
     MSSD_THRESHOLDS,
+    ScoreOptions,
+    iterate_scores,
     match_greedily,
     score_targets,
 )
+from kd6d_ros.evaluation.visible_surface import VisibleSurface
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.types import RigidTransform, Symmetries
 
@@ -77,6 +81,49 @@ def test_pixels_scale_with_the_width_of_the_image():
     (score,) = score_targets([wide], [estimate(pose(x=0.025))], OBJECTS)
     assert score.mspd == pytest.approx(0.025 * 500 / 0.95 / 2)
     assert score.hits_mspd.sum() == 9
+
+
+def test_area_under_the_curve_by_hand():
+    """A shift of 25 mm is found at every threshold from 25 mm on: three quarters of the way to 100 mm."""
+    at = [target([pose()], image_id=image) for image in (1, 2, 3)]
+    found = [estimate(pose(x=0.025), image_id=1), estimate(pose(x=0.11), image_id=2), estimate(pose(), image_id=3)]
+    scores = score_targets(at, found, OBJECTS)
+    assert [score.auc_add for score in scores] == [pytest.approx(0.75), 0.0, pytest.approx(1.0)]
+    thresholds = np.linspace(0, 0.1, 20001)[1:]
+    curve = np.mean([[error < limit for limit in thresholds] for error in (0.025, 0.11, 0.0)])
+    assert np.mean([score.auc_add for score in scores]) == pytest.approx(curve, abs=1e-4)
+
+
+def test_add_s_of_a_plain_object_on_request():
+    turned = pose(rotation=HALF_TURN.rotation)
+    table = ResultTable([estimate(turned)])
+    (without,) = iterate_scores([target([pose()])], table, OBJECTS)
+    (score,) = iterate_scores([target([pose()])], table, OBJECTS, ScoreOptions(add_s=True))
+    assert (without.hit_add_s, without.auc_add_s) == (None, None)
+    # The cube's corners fall on each other, though each is another one.
+    assert (score.hit_add, score.hit_add_s) == (False, True)
+    assert score.auc_add_s == pytest.approx(1.0, abs=1e-6)
+    (missing,) = iterate_scores([target([pose()])], ResultTable([]), OBJECTS, ScoreOptions(add_s=True))
+    assert (missing.hit_add_s, missing.auc_add_s) == (False, 0.0)
+
+
+def test_vsd_is_matched_for_every_tolerance_and_threshold():
+    """The estimate renders a plane 30 mm behind the truth's: 0.15 of the diameter, so wrong up to that tau."""
+    camera = target([pose()]).camera
+    plane = np.zeros((camera.height, camera.width), np.float32)
+    plane[200:280, 280:360] = 1.0
+
+    def render(obj_id, at, camera):
+        return plane * at.translation[2]
+
+    surface = VisibleSurface(render, lambda scene_id, image_id: np.zeros_like(plane))
+    options = ScoreOptions(surface)
+    (score,) = iterate_scores([target([pose()])], ResultTable([estimate(pose(z=1.0301))]), OBJECTS, options)
+    np.testing.assert_array_equal(score.hits_vsd.all(axis=1), [False] * 3 + [True] * 7)
+    assert not score.hits_vsd[:3].any()
+    (missing,) = iterate_scores([target([pose()])], ResultTable([]), OBJECTS, options)
+    assert missing.hits_vsd.shape == (10, 10)
+    assert not missing.hits_vsd.any()
 
 
 def test_a_missing_estimate_is_a_failure():
