@@ -75,6 +75,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python test/bench/run_bench.py
 	$(BIN)/python test/bench/distillation_bench.py
 	$(BIN)/python test/bench/engine_bench.py
+	$(BIN)/python test/bench/peer_bench.py
 
 hostile: $(VENV)/.demo
 	$(BIN)/python test/bench/hostile_run.py --messages 2000

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 
 from kd6d_ros.benchmark import messages
 from kd6d_ros.benchmark.records import BagFrame
-from kd6d_ros.data.image_files import MAX_PIXELS, size_from_header
-from kd6d_ros.errors import BagError, Kd6dError
+from kd6d_ros.errors import BagError, ImageError, Kd6dError
 from kd6d_ros.geometry.cameras import make_camera
+from kd6d_ros.ros.image_decoding import decode_compressed
+from kd6d_ros.ros.image_decoding import decode_image as decode_raw
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.bag_source import BagSource, BagTopics, RawMessage
-    from kd6d_ros.types import Camera
+    from kd6d_ros.types import Camera, ImageArray
 
 
 def read_frames(source: BagSource, topics: BagTopics) -> Iterator[BagFrame]:
@@ -23,15 +24,10 @@ def read_frames(source: BagSource, topics: BagTopics) -> Iterator[BagFrame]:
     Raises:
         BagError: an image or camera that cannot be used; the message says which.
     """
-    camera: Optional[Camera] = None
-    for raw in source.raw_messages([topics.camera_info]):
-        camera = _camera(source, raw)
-        break
-    if camera is None:
-        raise BagError(f'{source.path}: topic {topics.camera_info} is empty; record the CameraInfo too')
+    camera = first_camera(source, topics.camera_info)
     for raw in source.raw_messages([topics.image, topics.camera_info]):
         if raw.topic == topics.camera_info:
-            camera = _camera(source, raw)
+            camera = camera_of_message(source, raw)
             continue
         message = source.decode(raw)
         stamp = messages.stamp_to_ns(message.header.stamp)
@@ -44,7 +40,23 @@ def read_frames(source: BagSource, topics: BagTopics) -> Iterator[BagFrame]:
         yield BagFrame(stamp, str(message.header.frame_id), image, camera)
 
 
-def _camera(source: BagSource, raw: RawMessage) -> Camera:
+def first_camera(source: BagSource, topic: str) -> Camera:
+    """The camera of the first CameraInfo.
+
+    Raises:
+        BagError: the topic is empty, or the camera cannot be used.
+    """
+    for raw in source.raw_messages([topic]):
+        return camera_of_message(source, raw)
+    raise BagError(f'{source.path}: topic {topic} is empty; record the CameraInfo too')
+
+
+def camera_of_message(source: BagSource, raw: RawMessage) -> Camera:
+    """The camera of a CameraInfo message.
+
+    Raises:
+        BagError: it cannot be used.
+    """
     info = source.decode(raw)
     try:
         return camera_from_info(info)
@@ -65,33 +77,13 @@ def camera_from_info(info: Any) -> Camera:
     )
 
 
-def decode_image(message: Any, msgtype: str, where: str) -> Any:
-    """(H, W, 3) uint8 RGB of an Image (rgb8, bgr8, mono8) or a CompressedImage.
+def decode_image(message: Any, msgtype: str, where: str) -> ImageArray:
+    """(H, W, 3) uint8 RGB of an Image or a CompressedImage, by the node's own decoder, with its bounds.
 
     Raises:
-        BagError: another encoding, too few bytes, or data that does not decode.
+        BagError: an unknown encoding, too few bytes, or data that does not decode.
     """
-    import cv2
-
-    data = np.frombuffer(bytes(message.data), dtype=np.uint8)
-    if msgtype == messages.COMPRESSED_IMAGE:
-        size = size_from_header(data.tobytes())
-        if size is not None and size[0] * size[1] > MAX_PIXELS:
-            raise BagError(
-                f'{where}: claims {size[0]}x{size[1]} px, over the limit of {MAX_PIXELS // 10**6} megapixels'
-            )
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise BagError(f'{where}: does not decode as {message.format or "an image"}; record it again')
-        return np.ascontiguousarray(image[:, :, ::-1])
-    channels = {'rgb8': 3, 'bgr8': 3, 'mono8': 1}.get(message.encoding)
-    if channels is None:
-        raise BagError(f'{where}: encoding {message.encoding!r} is not read here; use rgb8, bgr8 or mono8')
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if step < width * channels or data.size < height * step or not height or not width:
-        raise BagError(f'{where}: {data.size} bytes for {width}x{height} {message.encoding} with step {step}')
-    rows = data[: height * step].reshape(height, step)[:, : width * channels]
-    pixels = rows.reshape(height, width, channels)
-    if message.encoding == 'bgr8':
-        pixels = pixels[:, :, ::-1]
-    return np.ascontiguousarray(np.broadcast_to(pixels, (height, width, 3)))
+    try:
+        return decode_compressed(message) if msgtype == messages.COMPRESSED_IMAGE else decode_raw(message)
+    except ImageError as error:
+        raise BagError(f'{where}: {error}') from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import List, Sequence, Tuple
 
@@ -13,6 +14,18 @@ RUNNING_S = 1.0
 """Window of the running recall [s]."""
 
 Points = Sequence[Tuple[float, float]]
+STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 2000, 10000)
+"""Between the labels of a horizontal axis: the smallest that gives at most a dozen."""
+COLOURS = 6
+"""Classes c0 to c5 of the page's style."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named line; points are (x, share in 0..1)."""
+
+    name: str
+    points: Points
 
 
 def _frame(title: str, x_label: str, body: List[str], x_max: float, y_ticks: Points) -> str:
@@ -25,7 +38,7 @@ def _frame(title: str, x_label: str, body: List[str], x_max: float, y_ticks: Poi
         y = _y(place)
         lines.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT_EDGE}" y2="{y:.1f}"/>')
         lines.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label:g}</text>')
-    step = next((s for s in (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600) if x_max / s <= 12), x_max or 1.0)
+    step = next((size for size in STEPS if x_max / size <= 12), x_max or 1.0)
     for k in range(int(x_max / step + 1e-9) + 1):
         x = _x(k * step, x_max)
         lines.append(f'<text x="{x:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{k * step:g}</text>')
@@ -87,6 +100,18 @@ def error_chart(score: RunScore) -> str:
         body.append(f'<circle class="{"good" if share < 0.1 else "bad"}" cx="{x:.1f}" cy="{y:.1f}" r="2.4"/>')
     ticks = [(k / 5, k / 10) for k in range(6)]
     return _frame('ADD of every pose in diameters', 'time [s]', body, end, ticks)
+
+
+def curves_chart(title: str, x_label: str, curves: Sequence[Curve]) -> str:
+    """Several lines from 0 to 1 with a legend."""
+    end = max((x for curve in curves for x, _ in curve.points), default=1.0)
+    body = []
+    for number, curve in enumerate(curves):
+        css, y = f'c{number % COLOURS}', HEIGHT - BOTTOM - 14 - 15 * (len(curves) - 1 - number)
+        body.append(_path(curve.points, end, f'curve {css}'))
+        body.append(f'<line class="{css}" x1="{WIDTH - 250}" y1="{y - 4}" x2="{WIDTH - 230}" y2="{y - 4}"/>')
+        body.append(f'<text x="{WIDTH - 224}" y="{y}">{escape(curve.name)}</text>')
+    return f'<p>{escape(title)}.</p>' + _frame(title, x_label, body, end, _unit_ticks())
 
 
 def _unit_ticks() -> Points:

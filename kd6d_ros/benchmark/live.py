@@ -1,108 +1,129 @@
-"""A live run scored: replay a bag to the real node, join with the truth, write the report."""
+"""A live run scored: replay a bag to the real node, join with the truth, tell where images were lost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Collection, Dict, List, Mapping, Optional, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional
 
 from kd6d_ros.benchmark import session
+from kd6d_ros.benchmark.accuracy import Accuracy, Judge, measure_accuracy
 from kd6d_ros.benchmark.bag_frames import read_frames
-from kd6d_ros.benchmark.bag_source import BagSource, BagTopics, find_topics, read_ground_truth
-from kd6d_ros.benchmark.latency import summarise
+from kd6d_ros.benchmark.bag_source import BagSource
+from kd6d_ros.benchmark.latency import rate_by_intervals, summarise
 from kd6d_ros.benchmark.overlays import choose_frames, draw_outcomes
 from kd6d_ros.benchmark.report import Picture
-from kd6d_ros.benchmark.scoring import RunScore, Scorer, make_scorer, score_run
-from kd6d_ros.benchmark.summary import summary_record
 from kd6d_ros.errors import BagError
 
 if TYPE_CHECKING:
-    from kd6d_ros.benchmark.records import TruthObject
-    from kd6d_ros.types import AnyArray, ObjectModel
+    from kd6d_ros.benchmark.latency import LatencySummary
+    from kd6d_ros.benchmark.recording import Recording
+    from kd6d_ros.benchmark.records import FrameLog
+    from kd6d_ros.benchmark.scoring import RunScore
+    from kd6d_ros.types import ObjectModel
 
-
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """A bag's topics and truth, checked to agree: every image has its truth."""
-
-    path: Path
-    topics: BagTopics
-    truth: Mapping[int, Tuple[TruthObject, ...]]
+IN_NODE = ('queue', 'image_decode', 'decoded_to_published')
+"""Stages of the node's timing that add up to the time from an image's arrival to its poses' publication."""
 
 
 @dataclass(frozen=True, eq=False)
 class LiveResult:
-    """Everything about one live run."""
+    """Everything about one live run. published: poses that came as detections, as PoseStamped and by /tf."""
 
-    score: RunScore
+    frames: List[FrameLog]
+    accuracy: Accuracy
     log: session.SessionLog
     published: Mapping[str, int]
-    """Poses that came as detections, as PoseStamped and by /tf."""
+
+    @property
+    def sent(self) -> int:
+        """Images that the player handed to DDS."""
+        return sum(frame.sent_s is not None for frame in self.frames)
+
+    @property
+    def processed(self) -> int:
+        """Images that the node answered."""
+        return sum(frame.received_s is not None for frame in self.frames)
+
+    @property
+    def latency(self) -> Optional[LatencySummary]:
+        """Of each answered image, by its stamp: from the player's send to the recorder's receipt [s]."""
+        return summarise(
+            frame.received_s - frame.sent_s
+            for frame in self.frames
+            if frame.received_s is not None and frame.sent_s is not None
+        )
+
+    def losses(self) -> Dict[str, Any]:
+        """Where images went: lost on the way to the node, or replaced by newer ones in it; None where unknown."""
+        arrived = session.images_arrived(self.log)
+        if arrived is not None and not self.processed <= arrived <= self.sent:
+            arrived = None  # the last diagnostics are older than the last images
+        return {
+            'sent': self.sent,
+            'arrived': arrived,
+            'processed': self.processed,
+            'lost_in_transport': None if arrived is None else self.sent - arrived,
+            'dropped_by_node': None if arrived is None else arrived - self.processed,
+        }
 
     def record(self) -> Dict[str, Any]:
         """Plain values for JSON."""
         stages = session.stage_times(self.log)
         summaries = {name: summarise(values) for name, values in stages.items()}
+        why = dict(self.accuracy.record.get('why', {}))
+        if self.accuracy.score is None:
+            why['accuracy'] = self.accuracy.reason
+        losses = self.losses()
+        if losses['arrived'] is None:
+            why['lost_in_transport'] = 'no diagnostics of the node after its last image'
+        age, latency = summarise(_ages(self.log)), self.latency
+        if age is None:
+            why['age_at_publish_ms'] = 'the node published no timing'
+        received = [frame.received_s for frame in self.frames if frame.received_s is not None]
         return {
-            **summary_record(self.score),
+            **{name: value for name, value in self.accuracy.record.items() if name not in ('latency_ms', 'why')},
             'published': dict(self.published),
+            **losses,
+            'latency_ms': None if latency is None else latency.milliseconds(),
+            'age_at_publish_ms': None if age is None else age.milliseconds(),
+            'answers_hz': rate_by_intervals(received),
             'stages_ms': {name: item.milliseconds() for name, item in summaries.items() if item is not None},
             'start_to_active_s': round(self.log.start_to_active_s, 3),
             'configure_and_activate_s': round(self.log.bring_up_s, 3),
             'node_memory_mb': None if self.log.memory_mb is None else round(self.log.memory_mb, 1),
             'node_has_torch': self.log.torch_loaded,
+            'why': why,
         }
 
 
-def open_recording(path: Path) -> Recording:
-    """Read topics and ground truth of a bag.
-
-    Raises:
-        BagError: no bag, no images, no CameraInfo, no ground truth, or truth that does not fit the images.
-    """
-    with BagSource(path) as source:
-        topics = find_topics(source)
-        truth = read_ground_truth(source, topics.truth)
-        images = source.topics()[topics.image].count
-    if images != len(truth):
-        raise BagError(
-            f'{path}: {images} images but ground truth for {len(truth)}; every image needs one message of it'
-        )
-    return Recording(path, topics, truth)
+def _ages(log: session.SessionLog) -> List[float]:
+    """Of each image, seconds from its arrival at the node to the publication of its poses."""
+    rows = [event['stages'] for event in log.events if event['kind'] == 'timing']
+    keys = [f'{name}_s' for name in IN_NODE]
+    return [sum(float(row[key]) for key in keys) for row in rows if all(key in row for key in keys)]
 
 
-def names_to_score(recording: Recording, known: Collection[str]) -> List[str]:
-    """Objects of the ground truth that are `known`, sorted; unknown ones are refused when a run is scored."""
-    return sorted({item.object_name for objects in recording.truth.values() for item in objects} & set(known))
-
-
-def scorers_for(models: Mapping[str, ObjectModel], vertices: Mapping[str, AnyArray]) -> Dict[str, Scorer]:
-    """Scorers of the objects whose vertices (V, 3) [m] are known; repeated vertices count once."""
-    return {
-        name: make_scorer(models[name], np.unique(np.asarray(points, np.float64), axis=0))
-        for name, points in vertices.items()
-    }
-
-
-def run_live(
-    plan: session.SessionPlan,
-    recording: Recording,
-    scorers: Mapping[str, Scorer],
-    say: Callable[[str], None],
-) -> LiveResult:
+def run_live(plan: session.SessionPlan, recording: Recording, judge: Judge, say: Callable[[str], None]) -> LiveResult:
     """Run the session and score it.
 
     Raises:
         BagError: the run broke down, or what was published contradicts itself.
     """
     log = session.run_session(plan, say)
-    unknown = set(log.sent) - set(recording.truth)
-    if unknown:
-        raise BagError(f'{plan.bag}: the image with stamp {min(unknown)} ns has no ground truth')
-    score = score_run(session.join_by_stamp(recording.truth, log), scorers)
-    return LiveResult(score, log, session.consistency(log))
+    frames = session.join_by_stamp(recording.stamps, log)
+    return LiveResult(frames, measure_accuracy(frames, recording, judge), log, session.consistency(log))
+
+
+def score_of(result: LiveResult) -> RunScore:
+    """The score of a run on a bag with ground truth.
+
+    Raises:
+        BagError: there is none, and why.
+    """
+    if result.accuracy.score is None:
+        raise BagError(f'nothing can be scored: {result.accuracy.reason}')
+    return result.accuracy.score
 
 
 def pictures_of(

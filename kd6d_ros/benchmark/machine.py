@@ -59,6 +59,24 @@ def machine_record() -> Dict[str, Any]:
     }
 
 
+def versions() -> Dict[str, Optional[str]]:
+    """Versions of the packages that a figure depends on; None for one that is not installed."""
+    found: Dict[str, Optional[str]] = {}
+    for name, module in (('onnxruntime', 'onnxruntime'), ('opencv', 'cv2'), ('rosbags', 'rosbags'), ('numpy', 'numpy')):
+        found[name] = _version(module)
+    return found
+
+
+def _version(module: str) -> Optional[str]:
+    """From the module or, where it has none, from its installed metadata; OpenCV of apt has no metadata."""
+    from importlib import import_module, metadata
+
+    try:
+        return str(getattr(import_module(module), '__version__', None) or metadata.version(module))
+    except (ImportError, metadata.PackageNotFoundError):
+        return None
+
+
 def folder_sha256(folder: Path) -> str:
     """One hash over names and contents of a folder's files."""
     digest = hashlib.sha256()
@@ -69,3 +87,12 @@ def folder_sha256(folder: Path) -> str:
             for block in iter(lambda: handle.read(1 << 20), b''):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def peak_memory_mb() -> Optional[float]:
+    """Largest resident memory of this process so far [MB, 10^6 bytes]; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

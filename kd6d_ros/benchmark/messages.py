@@ -15,6 +15,8 @@ IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 DETECTIONS_3D = 'vision_msgs/msg/Detection3DArray'
+POSE_STAMPED = 'geometry_msgs/msg/PoseStamped'
+TF = 'tf2_msgs/msg/TFMessage'
 
 VISION_MSGS = {
     'vision_msgs/msg/ObjectHypothesis': 'string class_id\nfloat64 score\n',

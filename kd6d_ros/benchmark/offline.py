@@ -1,9 +1,10 @@
-"""A bag through `PoseEstimator` without ROS, image after image: the best a bundle can do on this machine.
+"""A bag through `PoseEstimator` without ROS, image after image: one process per row of a comparison.
 
-    python -m kd6d_ros.benchmark.offline --bag BAG --bundle BUNDLE --out FOLDER ...
+    python -m kd6d_ros.benchmark.offline JOB.json
 
-is what `kd6d bench` starts once per bundle, since two ONNX Runtime sessions in one process disturb each
-other's timing. It writes FOLDER/result.json and FOLDER/report.html.
+is what `kd6d bench` starts, since two ONNX Runtime sessions in one process disturb each other's timing. The process
+loads everything, prints a line, and then replays the bag once for every line it reads, so that rounds of several
+processes can take turns. At the end of its input it writes the log that the job names.
 """
 
 from __future__ import annotations
@@ -13,144 +14,184 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Set
 
-from kd6d_ros.benchmark import live, machine
 from kd6d_ros.benchmark.bag_frames import read_frames
-from kd6d_ros.benchmark.bag_source import BagSource
-from kd6d_ros.benchmark.latency import summarise
-from kd6d_ros.benchmark.objects import vertices_of
-from kd6d_ros.benchmark.records import FrameLog, PublishedPose
-from kd6d_ros.benchmark.report import ReportText, render_report, write_text
-from kd6d_ros.benchmark.scoring import RunScore, score_run
-from kd6d_ros.benchmark.summary import summary_record
+from kd6d_ros.benchmark.bag_source import BagSource, BagTopics
+from kd6d_ros.benchmark.gpu import gpu_memory_mb
+from kd6d_ros.benchmark.machine import peak_memory_mb
+from kd6d_ros.benchmark.report import write_text
 from kd6d_ros.errors import BagError, Kd6dError
 
 if TYPE_CHECKING:
+    from kd6d_ros.benchmark.records import BagFrame
+    from kd6d_ros.inference.engines.base import Engine
     from kd6d_ros.inference.estimator import PoseEstimator
     from kd6d_ros.types import PoseEstimate
 
 WARM_UP = 5
 """Estimates of the first image before the clock counts."""
+SAME_POSE = 1e-9
+SPINNING: Dict[Optional[bool], str] = {True: 'yes', False: 'no', None: 'not known of this engine'}
+
+
+@dataclass(frozen=True)
+class OfflineJob:
+    """What one process runs. stamps: only images with these stamps [ns], None for all; max_instances as the node's
+    parameter; log: where the JSON goes."""
+
+    bag: Path
+    image: str
+    camera_info: str
+    bundle: Path
+    precision: str = 'fp32'
+    engine: str = 'auto'
+    threads: Optional[int] = None
+    limit: Optional[int] = None
+    stamps: Optional[Sequence[int]] = None
+    max_instances: int = 1
+    log: Path = Path('log.json')
+
+    def record(self) -> Dict[str, Any]:
+        """Plain values; ``read_job`` reads them."""
+        return {**vars(self), 'bag': str(self.bag), 'bundle': str(self.bundle), 'log': str(self.log)}
+
+
+def read_job(path: Path) -> OfflineJob:
+    """The job of a file that this package wrote."""
+    values = json.loads(path.read_text(encoding='utf-8'))
+    return OfflineJob(**{**values, **{name: Path(values[name]) for name in ('bag', 'bundle', 'log')}})
 
 
 @dataclass
-class Replay:
-    """What a replay gave: frames as in a live run, and per stage and mode the times [s]."""
+class Round:
+    """One pass over the bag, a value per image: seconds of estimate(), CPU seconds of all threads in it, stages [s],
+    modes; poses are plain rows."""
 
-    frames: List[FrameLog] = field(default_factory=list)
+    seconds: List[float] = field(default_factory=list)
+    cpu: List[float] = field(default_factory=list)
     stages: Dict[str, List[float]] = field(default_factory=dict)
-    overhead: List[float] = field(default_factory=list)
-    """estimate() without the engine's own time, for images in which only a tracked region was looked at."""
-    modes: Dict[str, int] = field(default_factory=dict)
+    modes: List[str] = field(default_factory=list)
+    stamps: List[int] = field(default_factory=list)
+    poses: List[List[Dict[str, Any]]] = field(default_factory=list)
     rejections: Dict[str, int] = field(default_factory=dict)
 
 
-def replay(recording: live.Recording, estimator: PoseEstimator) -> Replay:
-    """Every image of the bag through the estimator; nothing is dropped.
-
-    Raises:
-        BagError: an image without ground truth, or one that cannot be used.
-    """
-    result = Replay()
-    with BagSource(recording.path) as source:
-        for frame in read_frames(source, recording.topics):
-            if frame.stamp_ns not in recording.truth:
-                raise BagError(f'{recording.path}: the image with stamp {frame.stamp_ns} ns has no ground truth')
-            if not result.frames:
-                for _ in range(WARM_UP):
-                    estimator.estimate(frame.image, frame.camera, 0.0)
-                    estimator.reset()
-            started = perf_counter()
-            poses = estimator.estimate(frame.image, frame.camera, frame.stamp_ns * 1e-9)
-            ended = perf_counter()
-            truth = recording.truth[frame.stamp_ns]
-            published = tuple(_published(pose) for pose in poses)
-            result.frames.append(FrameLog(frame.stamp_ns, truth, started, ended, published))
-            _note(result, estimator, ended - started)
+def replay(frames: Iterable[BagFrame], estimator: PoseEstimator) -> Round:
+    """Every image through the estimator; nothing is dropped. A new camera starts anew, as in the node."""
+    result = Round()
+    frame_id = ''
+    estimator.reset()
+    for frame in frames:
+        if frame_id and frame.frame_id != frame_id:
+            estimator.reset()
+        frame_id = frame.frame_id
+        started, worked = perf_counter(), process_time()
+        poses = estimator.estimate(frame.image, frame.camera, frame.stamp_ns * 1e-9)
+        result.seconds.append(perf_counter() - started)
+        result.cpu.append(process_time() - worked)
+        result.stamps.append(frame.stamp_ns)
+        result.poses.append([pose_row(pose) for pose in poses])
+        report = estimator.report
+        result.modes.append(report.mode)
+        for stage, value in report.stages.items():
+            result.stages.setdefault(stage, []).append(value)
+        for reason, count in report.counts().items():
+            result.rejections[reason] = result.rejections.get(reason, 0) + count
     return result
 
 
-def _published(pose: PoseEstimate) -> PublishedPose:
-    return PublishedPose(pose.object_name, pose.instance_id, pose.cam_from_obj, pose.score)
+def pose_row(pose: PoseEstimate) -> Dict[str, Any]:
+    """A pose as the recorder of a live run writes it: x y z [m], quaternion x y z w; 36 numbers of covariance."""
+    from kd6d_ros.geometry.transforms import quaternion_xyzw
 
-
-def _note(result: Replay, estimator: PoseEstimator, seconds: float) -> None:
-    report = estimator.report
-    result.modes[report.mode] = result.modes.get(report.mode, 0) + 1
-    for stage, value in report.stages.items():
-        result.stages.setdefault(stage, []).append(value)
-    for reason, count in report.counts().items():
-        result.rejections[reason] = result.rejections.get(reason, 0) + count
-    if report.mode == 'tracked':
-        result.overhead.append(seconds - report.stages['inference'])
-
-
-def result_record(result: Replay, score: RunScore) -> Dict[str, Any]:
-    """Plain values for JSON; latency is the time of one estimate()."""
-    stages = {name: summarise(values) for name, values in result.stages.items()}
-    overhead = summarise(result.overhead)
+    transform = pose.cam_from_obj
     return {
-        **summary_record(score),
-        'stages_ms': {name: item.milliseconds() for name, item in stages.items() if item is not None},
-        'tracked_overhead_ms': None if overhead is None else overhead.milliseconds(),
-        'modes': result.modes,
-        'rejections': result.rejections,
+        'object': pose.object_name,
+        'id': pose.instance_id,
+        'score': pose.score,
+        'pose': [*transform.translation.tolist(), *(float(v) for v in quaternion_xyzw(transform.rotation))],
+        'covariance': None if pose.covariance is None else pose.covariance.reshape(-1).tolist(),
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='offline', description='One bundle on one bag, without ROS.')
-    parser.add_argument('--bag', type=Path, required=True)
-    parser.add_argument('--bundle', required=True)
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--models', type=Path, default=None)
-    parser.add_argument('--engine', default='auto')
-    parser.add_argument('--precision', default='fp32')
-    parser.add_argument('--threads', type=int, default=None)
-    return parser
+def frames_of(job: OfflineJob, source: BagSource) -> Iterable[BagFrame]:
+    """The images that the job asks for, in the order of recording."""
+    wanted: Optional[Set[int]] = None if job.stamps is None else set(job.stamps)
+    taken = 0
+    for frame in read_frames(source, BagTopics(job.image, job.camera_info, None)):
+        if job.limit is not None and taken >= job.limit:
+            return
+        if wanted is None or frame.stamp_ns in wanted:
+            taken += 1
+            yield frame
 
 
-def run(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Replay, score, write result.json and report.html; return the record."""
+def run(job: OfflineJob) -> None:
+    """Load, then a round for every line of standard input; write the log."""
     from kd6d_ros.inference.bundle import load_bundle
     from kd6d_ros.inference.engines.select import make_engine
     from kd6d_ros.inference.estimator import PoseEstimator
-    from kd6d_ros.inference.locate import find_bundle
+    from kd6d_ros.inference.settings import EstimatorSettings
 
-    bundle = load_bundle(find_bundle(options.bundle))
-    recording = live.open_recording(options.bag)
-    models = {model.name: model for model in bundle.objects}
-    names = live.names_to_score(recording, models)
-    scorers = live.scorers_for(models, vertices_of(bundle, names, options.models))
-    engine = make_engine(bundle, options.engine, options.precision, options.threads)
-    result = replay(recording, PoseEstimator(bundle, engine))
-    score = score_run(result.frames, scorers)
-    record = {
-        'bundle': bundle.name,
+    bundle = load_bundle(job.bundle)
+    engine = make_engine(bundle, job.engine, job.precision, job.threads)
+    estimator = PoseEstimator(bundle, engine, EstimatorSettings(max_instances=job.max_instances))
+    rounds: List[Round] = []
+    with BagSource(job.bag) as source:
+        _warm_up(job, source, estimator)
+        print(json.dumps({'ready': True}), flush=True)
+        for _ in sys.stdin:
+            rounds.append(replay(frames_of(job, source), estimator))
+            print(json.dumps({'seconds': sum(rounds[-1].seconds)}), flush=True)
+    write_text(job.log, json.dumps(log_record(engine, rounds)) + '\n')
+
+
+def _warm_up(job: OfflineJob, source: BagSource, estimator: PoseEstimator) -> None:
+    first = next(iter(frames_of(job, source)), None)
+    if first is None:
+        raise BagError(f'{job.bag}: no image to run on in {job.image}')
+    for _ in range(WARM_UP):
+        estimator.estimate(first.image, first.camera, 0.0)
+        estimator.reset()
+
+
+def log_record(engine: Engine, rounds: Sequence[Round]) -> Dict[str, Any]:
+    """What the process measured; poses are those of the first round."""
+    gpu, why = gpu_memory_mb()
+    return {
         'engine': engine.description,
-        'precision': options.precision,
-        'bag': str(options.bag),
-        'bag_sha256': machine.folder_sha256(options.bag),
-        'bundle_files': dict(bundle.files),
-        **result_record(result, score),
-        'machine': machine.machine_record(),
+        'spinning': SPINNING[getattr(engine, 'spins', None)],
+        'peak_memory_mb': peak_memory_mb(),
+        'gpu_memory_mb': gpu,
+        'gpu_why': why,
+        'stamps': rounds[0].stamps,
+        'poses': rounds[0].poses,
+        'modes': rounds[0].modes,
+        'rejections': rounds[0].rejections,
+        'rounds': [{'seconds': item.seconds, 'cpu': item.cpu, 'stages': item.stages} for item in rounds],
+        'poses_repeat': all(same_poses(rounds[0].poses, item.poses) for item in rounds[1:]),
     }
-    words = 'every image in order, none dropped; latency is the time of one estimate()'
-    facts = [('engine', engine.description), ('bag', options.bag.name), ('modes', str(result.modes))]
-    facts += [(f'refused: {reason}', str(count)) for reason, count in sorted(result.rejections.items())]
-    text = ReportText(f'{bundle.name} on {options.bag.name}', words, True, facts)
-    pictures = live.pictures_of(recording, score, models)
-    write_text(options.out / 'report.html', render_report(score, text, pictures))
-    write_text(options.out / 'result.json', json.dumps(record, indent=2) + '\n')
-    return record
+
+
+def same_poses(first: Sequence[Sequence[Dict[str, Any]]], second: Sequence[Sequence[Dict[str, Any]]]) -> bool:
+    """Whether two rounds published the same poses for every image."""
+    if [len(rows) for rows in first] != [len(rows) for rows in second]:
+        return False
+    pairs = [(a, b) for rows, others in zip(first, second, strict=True) for a, b in zip(rows, others, strict=True)]
+    return all(
+        a['id'] == b['id'] and all(abs(x - y) <= SAME_POSE for x, y in zip(a['pose'], b['pose'], strict=True))
+        for a, b in pairs
+    )
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Exit code 2 with one line for a user's mistake."""
+    parser = argparse.ArgumentParser(prog='offline', description='One row of kd6d bench.')
+    parser.add_argument('job', type=Path)
     try:
-        run(build_parser().parse_args(arguments))
+        run(read_job(parser.parse_args(arguments).job))
     except Kd6dError as error:
         print(error, file=sys.stderr)
         return 2

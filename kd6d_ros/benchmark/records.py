@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Tuple
 
 if TYPE_CHECKING:
-    from kd6d_ros.types import Camera, ImageArray, RigidTransform
+    from kd6d_ros.types import Camera, FloatArray, ImageArray, RigidTransform
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,13 @@ class BagFrame:
 
 @dataclass(frozen=True, eq=False)
 class PublishedPose:
-    """A pose that a node published in its detections."""
+    """A pose that a node published in its detections; covariance (6, 6) in ROS order, None where there is none."""
 
     object_name: str
     instance_id: str
     cam_from_obj: RigidTransform
     score: float
+    covariance: Optional[FloatArray] = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,14 @@ table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; bo
 svg { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 11px; }
 .grid { stroke: var(--line); } .visible { fill: var(--area); stroke: none; }
 .recall { fill: none; stroke: var(--recall); stroke-width: 2; }
+.curve { fill: none; stroke-width: 1.8; } th { color: var(--soft); font-weight: 500; }
+.scroll { overflow-x: auto; } table { font-size: 13px; } td { white-space: nowrap; } ul { padding-left: 1.2rem; }
+.c0 { stroke: #1256a3; fill: #1256a3; } .c1 { stroke: #c0561c; fill: #c0561c; } .c2 { stroke: #1c7a3d; fill: #1c7a3d; }
+.c3 { stroke: #8a3aa8; fill: #8a3aa8; } .c4 { stroke: #a88a1c; fill: #a88a1c; } .c5 { stroke: #5a6470; fill: #5a6470; }
+@media (prefers-color-scheme: dark) { .c0 { stroke: #7db7ff; fill: #7db7ff; } .c1 { stroke: #ffa56e; fill: #ffa56e; }
+  .c2 { stroke: #58c97d; fill: #58c97d; } .c3 { stroke: #d69bf0; fill: #d69bf0; }
+  .c4 { stroke: #e6cf6a; fill: #e6cf6a; } .c5 { stroke: #9aa4b0; fill: #9aa4b0; } }
+svg path.curve { fill: none; }
 .limit { stroke: var(--soft); stroke-dasharray: 5 4; } .good { fill: var(--good); } .bad { fill: var(--bad); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 1rem; }
 figure { margin: 0; } img { width: 100%; height: auto; display: block; }
@@ -59,14 +67,9 @@ class ReportText:
 
 
 def render_report(score: RunScore, text: ReportText, pictures: Sequence[Picture]) -> str:
-    """The whole page."""
+    """The whole page of one run."""
     visibility = [(name, f'{right} of {targets}') for name, right, targets in score.recall_by_visibility() if targets]
     parts = [
-        '<!DOCTYPE html>',
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{escape(text.title)}</title><style>{STYLE}</style></head><body>',
-        f'<h1>{escape(text.title)}</h1>',
         f'<p class="verdict{"" if text.passed else " failed"}">{escape(text.verdict)}</p>',
         _table(summary_rows(score)),
         '<h2>Recall over time</h2>',
@@ -82,14 +85,40 @@ def render_report(score: RunScore, text: ReportText, pictures: Sequence[Picture]
         _table(visibility),
         '<h2>Pictures</h2>',
         '<p>White: where the object is. Green: a right pose. Red: a wrong one.</p>',
-        '<div class="pictures">',
-        *[_figure(picture) for picture in pictures],
-        '</div>',
+        picture_grid(pictures),
         '<h2>About this run</h2>',
         _table(text.facts),
+    ]
+    return page(text.title, parts)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page around `parts`, with the style of all our reports."""
+    lines = [
+        '<!DOCTYPE html>',
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{escape(title)}</title><style>{STYLE}</style></head><body>',
+        f'<h1>{escape(title)}</h1>',
+        *parts,
         '</body></html>',
     ]
-    return '\n'.join(parts) + '\n'
+    return '\n'.join(lines) + '\n'
+
+
+def picture_grid(pictures: Sequence[Picture]) -> str:
+    """Pictures side by side."""
+    return '\n'.join(['<div class="pictures">', *[_figure(picture) for picture in pictures], '</div>'])
+
+
+def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table that scrolls sideways where it is too wide; None becomes a dash."""
+    head = ''.join(f'<th>{escape(name)}</th>' for name in header)
+    lines = [
+        '<tr>' + ''.join(f'<td>{"-" if cell is None else escape(str(cell))}</td>' for cell in row) + '</tr>'
+        for row in rows
+    ]
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _table(rows: Iterable[Tuple[str, Any]]) -> str:

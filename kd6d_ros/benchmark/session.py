@@ -10,9 +10,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
-
-import numpy as np
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from kd6d_ros.benchmark.bag_source import BagTopics
 from kd6d_ros.benchmark.processes import (
@@ -22,10 +20,9 @@ from kd6d_ros.benchmark.processes import (
     memory_mb,
     python_module,
 )
-from kd6d_ros.benchmark.records import FrameLog, PublishedPose, TruthObject
+from kd6d_ros.benchmark.records import FrameLog
+from kd6d_ros.benchmark.rows import published_pose
 from kd6d_ros.errors import BagError
-from kd6d_ros.geometry.transforms import rotation_from_xyzw
-from kd6d_ros.types import RigidTransform
 
 NODE_NAME = '/pose_estimator'
 COMPRESSED_SUFFIX = '/compressed'
@@ -179,42 +176,43 @@ def read_json_lines(path: Path) -> List[Dict[str, Any]]:
     return rows
 
 
-def join_by_stamp(truth: Mapping[int, Tuple[TruthObject, ...]], log: SessionLog) -> List[FrameLog]:
-    """One FrameLog per stamp of the ground truth, in order of time.
+def join_by_stamp(stamps: Iterable[int], log: SessionLog) -> List[FrameLog]:
+    """One FrameLog per stamp [ns] of the bag's images, in order of time; their truth is left empty.
 
     Raises:
         BagError: detections with a stamp that no image of the bag has, or two for one image.
     """
+    known = set(stamps)
     answers: Dict[int, Dict[str, Any]] = {}
     for event in log.events:
         if event['kind'] != 'detections':
             continue
         stamp = int(event['stamp_ns'])
-        if stamp not in truth:
+        if stamp not in known:
             raise BagError(f'the node published detections with stamp {stamp} ns, which no image of the bag has')
         if stamp in answers:
             raise BagError(f'the node published detections for stamp {stamp} ns twice')
         answers[stamp] = event
     frames = []
-    for stamp in sorted(truth):
+    for stamp in sorted(known):
         answer = answers.get(stamp)
-        frames.append(
-            FrameLog(
-                stamp_ns=stamp,
-                truth=truth[stamp],
-                sent_s=log.sent.get(stamp),
-                received_s=None if answer is None else float(answer['received_s']),
-                poses=() if answer is None else tuple(published_pose(row) for row in answer['poses']),
-            )
-        )
+        received = None if answer is None else float(answer['received_s'])
+        poses = () if answer is None else tuple(published_pose(row) for row in answer['poses'])
+        frames.append(FrameLog(stamp, (), log.sent.get(stamp), received, poses))
     return frames
 
 
-def published_pose(row: Mapping[str, Any]) -> PublishedPose:
-    """A pose as the recorder noted it."""
-    values = np.array(row['pose'], dtype=np.float64)
-    transform = RigidTransform(rotation_from_xyzw(values[3:]), values[:3])
-    return PublishedPose(str(row['object']), str(row['id']), transform, float(row['score']))
+def processed_stamps(log: SessionLog) -> List[int]:
+    """Stamps [ns] of the images that the node worked on, in its order: it answers each with detections."""
+    return [int(event['stamp_ns']) for event in log.events if event['kind'] == 'detections']
+
+
+def images_arrived(log: SessionLog) -> Optional[int]:
+    """How many images reached the node, by its last diagnostics; None when it said nothing."""
+    for event in reversed(log.events):
+        if event['kind'] == 'diagnostics' and 'images arrived' in event['values']:
+            return int(event['values']['images arrived'])
+    return None
 
 
 def consistency(log: SessionLog) -> Dict[str, int]:

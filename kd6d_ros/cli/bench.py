@@ -1,12 +1,15 @@
-"""`kd6d bench`: speed and accuracy of bundles on the same bag, through the code that runs on the robot."""
+"""`kd6d bench`: speed and accuracy of bundles, precisions and engines on the same bag."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, List
 
-HEADER = ('bundle', 'recall', 'right', 'targets', 'false', 'p50 ms', 'p95 ms', 'engine p50', 'overhead p50')
+if TYPE_CHECKING:
+    from kd6d_ros.benchmark.comparison import Comparison
+
+MAX_ROUNDS = 1000
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,79 +18,96 @@ def add_parser(subparsers: Any) -> None:
 
     parser = subparsers.add_parser(
         'bench',
-        help='speed and accuracy of bundles on a bag with ground truth',
-        description='Every image of the bag goes through the estimator in order, each bundle in a process of its '
-        'own. Times are of one estimate() in ms; overhead is that without the engine, for images in which only a '
-        'tracked region was looked at. Recall is ADD(-S) at 0.1 diameter over all images in which at least a '
-        'tenth of the object is visible.',
-        epilog='example: kd6d bench --bag models/demo_bag --bundle demo --out runs/bench',
+        help='speed and accuracy of bundles, precisions and engines on a bag',
+        description='Every image of the bag goes through the estimator in order. Each combination of --bundle, '
+        '--precision and --engine is a row and a process of its own; the rows take turns, --rounds times. Times are of '
+        'one estimate() in ms, ratios to the first row. With ground truth in the bag also ADD(-S) recall at 0.1 '
+        'diameter and the area under its curve, 5 cm 5 deg, projection within 5 px, errors, jitter and coverage.',
+        epilog='example: kd6d bench --bag models/demo_bag --bundle demo --precision fp32 --precision int8-cpu '
+        '--out runs/bench',
     )
-    parser.add_argument('--bag', required=True, type=Path, help='bag with ground truth (see kd6d make-bag)')
-    parser.add_argument('--bundle', required=True, action='append', help='bundle; repeat to compare several')
-    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='reports and results go here')
+    parser.add_argument('--bag', required=True, type=Path, help='bag folder, .mcap or .db3 file')
+    parser.add_argument('--bundle', required=True, action='append', help='bundle; repeat to compare')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='new folder of report, JSON and bag')
+    parser.add_argument('--precision', action='append', help="a bundle's precision; repeat to compare (default: fp32)")
+    parser.add_argument('--engine', action='append', help=f'{ENGINES}; repeat to compare (default: auto)')
+    parser.add_argument('--threads', action='append', type=int, metavar='N', help='CPU threads; repeat to compare')
+    parser.add_argument('--rounds', type=int, default=3, metavar='N', help='passes over the bag (default: 3)')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument(
+        '--camera-rate', type=float, metavar='HZ', help='rate at which dropped images are counted (default: the bag)'
+    )
+    parser.add_argument('--image', metavar='TOPIC', help='image topic (default: the only one)')
+    parser.add_argument('--camera-info', metavar='TOPIC', help='CameraInfo topic (default: beside the image)')
+    parser.add_argument(
+        '--truth',
+        action='append',
+        default=[],
+        metavar='TOPIC',
+        help='Detection3DArray, PoseStamped (.../OBJECT) or TF with the truth (default: found); repeat for several',
+    )
     parser.add_argument('--models', type=Path, metavar='DIR', help='BOP models for bundles without meshes (mm)')
-    parser.add_argument('--engine', default='auto', help=f'inference engine: {ENGINES} (default: auto)')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: fp32)")
-    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
     add_json_argument(parser)
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bench each bundle, print one table."""
-    from kd6d_ros.benchmark.live import open_recording
-    from kd6d_ros.cli.output import check_folder, format_table, wants_table, write_json
-    from kd6d_ros.errors import ConfigError
+    """Run the rows, print the tables, write report.html, result.json and results_bag."""
+    import json
 
-    names = [Path(bundle).name for bundle in args.bundle]
-    if len(set(names)) < len(names):
-        raise ConfigError('--bundle: two bundles have the same folder name, so one report would replace the other')
-    check_folder(f'--out {args.out}', args.out)
-    # A broken bag is found before any engine starts.
-    open_recording(args.bag)
-    records = [_bench(args, bundle, args.out / name) for bundle, name in zip(args.bundle, names, strict=True)]
+    from kd6d_ros.benchmark.comparison import ComparisonOptions, compare
+    from kd6d_ros.benchmark.comparison_page import comparison_page
+    from kd6d_ros.benchmark.recording import TopicChoice
+    from kd6d_ros.benchmark.report import write_text
+    from kd6d_ros.benchmark.results_bag import write_results_bag
+    from kd6d_ros.benchmark.variants import make_variants
+    from kd6d_ros.cli.output import wants_table, write_json
+    from kd6d_ros.inference.locate import find_bundle
+
+    _check(args)
+    bundles = [find_bundle(name) for name in args.bundle]
+    variants = make_variants(bundles, args.precision or ['fp32'], args.engine or ['auto'], args.threads or [])
+    choice = TopicChoice(args.image, args.camera_info, tuple(args.truth))
+    options = ComparisonOptions(args.bag, choice, args.models, args.rounds, args.camera_rate, args.limit)
+    comparison = compare(variants, options, _say)
+    rows = {row.variant.slug: row.frames for row in comparison.rows}
+    write_results_bag(args.out / 'results_bag', comparison.recording, rows)
+    write_text(args.out / 'report.html', comparison_page(comparison))
+    write_text(args.out / 'result.json', json.dumps(comparison.record, indent=2) + '\n')
     if wants_table(args):
-        print(format_table(HEADER, [_row(record) for record in records]))
-        for name in names:
-            print(f'report: {args.out / name / "report.html"}')
-    write_json({'runs': records}, args.json)
+        _print(comparison)
+        print(f'report: {args.out / "report.html"}, poses: {args.out / "results_bag"}')
+    write_json(comparison.record, args.json)
     return 0
 
 
-def _bench(args: argparse.Namespace, bundle: str, out: Path) -> Dict[str, Any]:
-    import json
-    import subprocess
+def _check(args: argparse.Namespace) -> None:
+    from kd6d_ros.cli.output import check_new_folder
+    from kd6d_ros.errors import ConfigError
 
-    from kd6d_ros.benchmark.processes import python_module
-    from kd6d_ros.errors import BagError, ConfigError
-
-    options = ['--bag', str(args.bag), '--bundle', bundle, '--out', str(out)]
-    options += ['--engine', args.engine, '--precision', args.precision]
-    for name in ('models', 'threads'):
-        if getattr(args, name) is not None:
-            options += [f'--{name}', str(getattr(args, name))]
-    child = subprocess.run(
-        python_module('kd6d_ros.benchmark.offline', *options), capture_output=True, text=True, check=False
-    )
-    if child.returncode == 2:
-        raise ConfigError(child.stderr.strip().splitlines()[-1])
-    if child.returncode != 0:
-        raise BagError(f'{bundle}: the benchmark process ended with code {child.returncode}: {child.stderr[-400:]}')
-    record: Dict[str, Any] = json.loads((out / 'result.json').read_text(encoding='utf-8'))
-    return record
+    if not 1 <= args.rounds <= MAX_ROUNDS:
+        raise ConfigError(f'--rounds {args.rounds}: must be 1 to {MAX_ROUNDS}')
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f'--limit {args.limit}: must be at least 1')
+    if args.camera_rate is not None and not 0.01 <= args.camera_rate <= 10_000:
+        raise ConfigError(f'--camera-rate {args.camera_rate:g}: must be 0.01 to 10000 Hz')
+    check_new_folder('--out', args.out)
 
 
-def _row(record: Dict[str, Any]) -> List[Any]:
-    latency, stages = record['latency_ms'] or {}, record['stages_ms']
-    overhead = record['tracked_overhead_ms'] or {}
-    return [
-        record['bundle'],
-        record['add_recall'],
-        record['outcomes']['right'],
-        record['targets'],
-        record['false_poses'],
-        latency.get('p50'),
-        latency.get('p95'),
-        stages.get('inference', {}).get('p50'),
-        overhead.get('p50'),
-    ]
+def _say(text: str) -> None:
+    import sys
+
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print(comparison: Comparison) -> None:
+    from kd6d_ros.benchmark.comparison_table import ACCURACY, MORE, SPEED, table
+    from kd6d_ros.cli.output import format_table
+
+    records = [row.record for row in comparison.rows]
+    first = records[0]
+    lines: List[str] = [f'{first["images"]} images, {first["rounds"]} rounds in turn, ms per estimate()']
+    lines += [f'{item["row"]}: {item["engine"]}; idle threads spin: {item["spinning"]}' for item in records]
+    lines += ['', format_table(*table(records, SPEED)), '', format_table(*table(records, (*ACCURACY, *MORE))), '']
+    lines += comparison.notes
+    print('\n'.join(lines))

@@ -6,7 +6,7 @@ import argparse
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Tuple
 
 from kd6d_ros import __version__
 from kd6d_ros.cli.output import format_table, wants_table, write_json
@@ -14,6 +14,7 @@ from kd6d_ros.errors import BagError, ConfigError
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.live import LiveResult
+    from kd6d_ros.benchmark.scoring import RunScore
     from kd6d_ros.inference.bundle import Bundle
 
 BUNDLE, BAG = 'demo', 'demo_bag'
@@ -22,7 +23,8 @@ BUNDLE, BAG = 'demo', 'demo_bag'
 def run_demo(args: argparse.Namespace) -> int:
     """Run the demo; 0, or 1 with a reason when it does not reach its figures."""
     from kd6d_ros.benchmark import live
-    from kd6d_ros.benchmark.objects import vertices_of
+    from kd6d_ros.benchmark.accuracy import make_judge
+    from kd6d_ros.benchmark.recording import TopicChoice, open_recording
     from kd6d_ros.benchmark.report import ReportText, render_report, write_text
     from kd6d_ros.benchmark.session import SessionPlan
     from kd6d_ros.inference.bundle import load_bundle
@@ -31,11 +33,11 @@ def run_demo(args: argparse.Namespace) -> int:
     if not args.rate > 0:
         raise ConfigError(f'--rate {args.rate:g}: must be above 0')
     bundle = load_bundle(find_bundle(args.bundle or BUNDLE))
-    recording = live.open_recording(args.bag or find_bag())
-    _import_ros()
-    models = {model.name: model for model in bundle.objects}
-    names = live.names_to_score(recording, models)
-    scorers = live.scorers_for(models, vertices_of(bundle, names))
+    recording = open_recording(args.bag or find_bag(), TopicChoice(), bundle.names)
+    judge = make_judge(bundle, recording)
+    if not judge.vertices:
+        raise BagError(f'{recording.path}: nothing can be scored: {judge.reason}')
+    import_ros()
     plan = SessionPlan(
         bundle=bundle.folder,
         bag=recording.path,
@@ -44,17 +46,18 @@ def run_demo(args: argparse.Namespace) -> int:
         rate=args.rate,
         profile=live.loopback_profile(model_folders()),
     )
-    result = live.run_live(plan, recording, scorers, lambda text: _say(args, text))
-    problems = verdict(result, args.min_recall)
+    result = live.run_live(plan, recording, judge, lambda text: _say(args, text))
+    score = live.score_of(result)
+    problems = verdict(score, result.published, args.min_recall)
     passed = not problems
     words = 'passed' if passed else 'not reached: ' + '; '.join(problems)
     facts = _facts(bundle, recording.path, args.rate, result)
     text = ReportText('kd6d_ros demo', words, passed, facts)
-    pictures = live.pictures_of(recording, result.score, models)
+    pictures = live.pictures_of(recording, score, judge.models)
     report = args.out / 'report.html'
-    write_text(report, render_report(result.score, text, pictures))
+    write_text(report, render_report(score, text, pictures))
     if wants_table(args):
-        print_result(result)
+        print_result(result, score)
         print(f'\nreport: {report}')
     write_json({**result.record(), 'passed': passed, 'problems': problems, 'report': str(report)}, args.json)
     for problem in problems:
@@ -62,9 +65,9 @@ def run_demo(args: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
-def verdict(result: LiveResult, min_recall: float) -> List[str]:
-    """What is wrong with a run, one line each; empty when it is good."""
-    score, problems = result.score, []
+def verdict(score: RunScore, published: Mapping[str, int], min_recall: float) -> List[str]:
+    """What is wrong with a run, one line each; empty when it is good. published: see ``LiveResult``."""
+    problems = []
     if score.recall is None:
         problems.append('the bag has no frame in which an object has to be found')
     elif score.recall < min_recall:
@@ -73,25 +76,24 @@ def verdict(result: LiveResult, min_recall: float) -> List[str]:
         problems.append(f'{score.false_poses} poses were published of an object that was not in view')
     if score.sent != score.frames:
         problems.append(f'{score.frames - score.sent} of {score.frames} frames were never sent')
-    ways = result.published
-    if len(set(ways.values())) > 1:
-        counts = ', '.join(f'{name} {count}' for name, count in ways.items())
+    if len(set(published.values())) > 1:
+        counts = ', '.join(f'{name} {count}' for name, count in published.items())
         problems.append(f'the ways a pose is published disagree: {counts}')
     return problems
 
 
-def print_result(result: LiveResult) -> None:
+def print_result(result: LiveResult, score: RunScore) -> None:
     """The table that ends the run."""
     from kd6d_ros.benchmark.summary import outcome_rows, summary_rows
 
-    rows: List[Tuple[str, str]] = summary_rows(result.score)
+    rows: List[Tuple[str, str]] = summary_rows(score)
     if result.log.memory_mb is not None:
         rows.append(('node memory [MB]', f'{result.log.memory_mb:.0f}'))
     rows.append(('node start to active [s]', f'{result.log.start_to_active_s:.1f}'))
     print()
     print(format_table(('', 'result'), rows))
     print()
-    print(format_table(('every object of every frame', 'count'), outcome_rows(result.score)))
+    print(format_table(('every object of every frame', 'count'), outcome_rows(score)))
 
 
 def find_bag() -> Path:
@@ -108,7 +110,7 @@ def find_bag() -> Path:
     raise BagError(f'{BAG}: not installed beside the models; give a bag with --bag')
 
 
-def _import_ros() -> None:
+def import_ros() -> None:
     """Find out here rather than in three child processes; cli/main.py turns the error into its cure."""
     import importlib.util
 

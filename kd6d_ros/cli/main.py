@@ -33,6 +33,7 @@ COMMANDS = {
     'estimate': 'estimate',
     'evaluate': 'evaluate',
     'bench': 'bench',
+    'bench-node': 'bench_node',
     'make-bag': 'make_bag',
     'demo': 'demo',
 }

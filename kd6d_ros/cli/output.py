@@ -42,6 +42,16 @@ def check_folder(name: str, path: Path) -> None:
         raise ConfigError(f'{name}: is a file; expected a folder')
 
 
+def check_new_folder(option: str, path: Path) -> None:
+    """Refuse a folder with something in it, so that no result is lost.
+
+    Raises:
+        ConfigError: `path` is a file or a folder that is not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f'{option} {path}: is there already; give a new folder, so that no result is lost')
+
+
 def check_json_target(target: Optional[str]) -> None:
     """Refuse what ``--json`` cannot write to; called before the work, whose result would be lost.
 

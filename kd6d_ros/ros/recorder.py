@@ -79,6 +79,7 @@ class Recorder:
                     'id': detection.id,
                     'score': result.hypothesis.score,
                     'pose': _pose_values(result.pose.pose),
+                    'covariance': _covariance(result.pose.covariance),
                 }
             )
         stamp_ns = stamp_to_ns(message.header.stamp)
@@ -110,6 +111,12 @@ def _pose_values(pose: Any) -> List[float]:
     """x y z [m], then the quaternion x y z w."""
     p, q = pose.position, pose.orientation
     return [p.x, p.y, p.z, q.x, q.y, q.z, q.w]
+
+
+def _covariance(values: Any) -> Optional[List[float]]:
+    """36 numbers, None where the node knows none (all zeros)."""
+    numbers = [float(value) for value in values]
+    return numbers if any(numbers) else None
 
 
 def build_parser() -> argparse.ArgumentParser:

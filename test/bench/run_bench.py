@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Callable
 
 from kd6d_ros.benchmark import live, machine
+from kd6d_ros.benchmark.accuracy import make_judge
 from kd6d_ros.benchmark.node_overhead import overhead_record
-from kd6d_ros.benchmark.objects import vertices_of
+from kd6d_ros.benchmark.recording import TopicChoice, open_recording
 from kd6d_ros.benchmark.report import write_text
 from kd6d_ros.benchmark.session import SessionPlan
 from kd6d_ros.benchmark.synth_rate import SynthPlan, lmo_plan, measure
@@ -35,17 +37,17 @@ def bench_estimator(options: argparse.Namespace) -> dict[str, Any]:
     """`kd6d bench` on the bag."""
     target = options.out / 'estimator.json'
     arguments = ['bench', '--bag', str(options.bag), '--bundle', options.bundle]
+    shutil.rmtree(options.out / 'estimator', ignore_errors=True)  # of the last run: kd6d bench keeps what is there
     if kd6d([*arguments, '--out', str(options.out / 'estimator'), '--json', str(target)]) != 0:
         return {'skipped': 'kd6d bench failed, see above'}
-    record: dict[str, Any] = json.loads(target.read_text(encoding='utf-8'))['runs'][0]
+    record: dict[str, Any] = json.loads(target.read_text(encoding='utf-8'))['rows'][0]
     return record
 
 
 def bench_node(options: argparse.Namespace) -> dict[str, Any]:
     """The node on the bag over DDS."""
     bundle = load_bundle(find_bundle(options.bundle))
-    recording = live.open_recording(options.bag)
-    models = {model.name: model for model in bundle.objects}
+    recording = open_recording(options.bag, TopicChoice(), bundle.names)
     plan = SessionPlan(
         bundle=bundle.folder,
         bag=recording.path,
@@ -53,8 +55,7 @@ def bench_node(options: argparse.Namespace) -> dict[str, Any]:
         logs=options.out / 'node_logs',
         profile=live.loopback_profile(model_folders()),
     )
-    scorers = live.scorers_for(models, vertices_of(bundle, live.names_to_score(recording, models)))
-    result = live.run_live(plan, recording, scorers, print)
+    result = live.run_live(plan, recording, make_judge(bundle, recording), print)
     return {**overhead_record(result.log), 'live': result.record()}
 
 

@@ -8,12 +8,15 @@ from typing import Callable
 import numpy as np
 import pytest
 
+from kd6d_ros.benchmark.bag_file import BagFile
+from kd6d_ros.benchmark.bag_source import BagSource
 from kd6d_ros.benchmark.bag_writer import BagWriter
 from kd6d_ros.benchmark.records import TruthObject
 from kd6d_ros.geometry.cameras import make_camera
 from kd6d_ros.geometry.transforms import rotation_from_vector
 from kd6d_ros.types import Camera, RigidTransform
 
+ROOT = Path(__file__).resolve().parents[2]
 START_NS = 1_700_000_000_000_000_000
 
 
@@ -41,6 +44,32 @@ def make_bag(camera: Camera, truth: TruthObject, tmp_path: Path) -> Callable[...
         return path
 
     return write
+
+
+@pytest.fixture
+def demo() -> Path:
+    """The shipped bundle, or a skip."""
+    pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+    if not (ROOT / 'models' / 'demo' / 'bundle.yaml').is_file() or not (ROOT / 'models' / 'demo_bag').is_dir():
+        pytest.skip('models/demo or models/demo_bag is not in this checkout')
+    return ROOT / 'models' / 'demo'
+
+
+@pytest.fixture
+def cut_demo_bag(demo: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The first messages of each topic of the demo bag, without the topics named."""
+
+    def cut(frames: int, without: tuple[str, ...] = ()) -> Path:
+        path = tmp_path / f'demo_{frames}{"_".join(without).replace("/", "_")}'
+        taken: dict[str, int] = {}
+        with BagSource(ROOT / 'models' / 'demo_bag') as source, BagFile(path) as bag:
+            for raw in source.raw_messages([name for name in source.topics() if name not in without]):
+                taken[raw.topic] = taken.get(raw.topic, 0) + 1
+                if taken[raw.topic] <= frames:
+                    bag.write(raw.topic, raw.msgtype, raw.log_time_ns, source.decode(raw))
+        return path
+
+    return cut
 
 
 def image_of(index: int) -> np.ndarray:

@@ -188,7 +188,7 @@ def raw_image(encoding: str, step: int, size: int) -> Any:
 
 @pytest.mark.parametrize('data', [b'', b'\xff\xd8\xff\xe0garbage'])
 def test_a_broken_jpeg_is_named(data: bytes) -> None:
-    with pytest.raises(BagError, match='here: does not decode as jpeg'):
+    with pytest.raises(BagError, match=r'^here: '):
         decode_image(compressed(data), messages.COMPRESSED_IMAGE, 'here')
 
 
@@ -196,7 +196,7 @@ def test_a_tiny_jpeg_that_claims_to_be_huge_is_refused_before_decoding() -> None
     data = bytearray(cv2.imencode('.jpg', smooth(0))[1].tobytes())
     start = data.index(b'\xff\xc0')
     data[start + 5 : start + 9] = (12_000).to_bytes(2, 'big') * 2
-    with pytest.raises(BagError, match='claims 12000x12000 px, over the limit of 50 megapixels'):
+    with pytest.raises(BagError, match=r'here: image claims 12000x12000 = 144.0 megapixels, more than the limit'):
         decode_image(compressed(bytes(data)), messages.COMPRESSED_IMAGE, 'here')
 
 
@@ -206,9 +206,10 @@ def test_raw_encodings_steps_and_short_data() -> None:
     np.testing.assert_array_equal(rgb[1, 0], [13, 14, 15])
     np.testing.assert_array_equal(bgr, rgb[:, :, ::-1])
     np.testing.assert_array_equal(decode_image(raw_image('mono8', 4, 8), messages.IMAGE, '')[1, 3], [7, 7, 7])
-    with pytest.raises(BagError, match="encoding 'yuv422' is not read here"):
-        decode_image(raw_image('yuv422', 8, 16), messages.IMAGE, 'here')
-    with pytest.raises(BagError, match='20 bytes for 4x2 rgb8 with step 12'):
+    assert decode_image(raw_image('yuv422', 8, 16), messages.IMAGE, 'here').shape == (2, 4, 3)
+    with pytest.raises(BagError, match="here: image encoding '32FC1' is not known"):
+        decode_image(raw_image('32FC1', 16, 32), messages.IMAGE, 'here')
+    with pytest.raises(BagError, match='here: image data are 20 bytes but 4x2 px rgb8 with step 12 take 24'):
         decode_image(raw_image('rgb8', 12, 20), messages.IMAGE, 'here')
 
 

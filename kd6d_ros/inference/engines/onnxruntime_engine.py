@@ -51,6 +51,8 @@ class OnnxRuntimeEngine:
     """Runs one ONNX file of a bundle; sessions are made at the first use of each input size."""
 
     name = 'onnxruntime'
+    spins = False
+    """Whether idle threads wait for work in a loop; see ``_new_session``."""
 
     def __init__(
         self, bundle: Bundle, path: Path, precision: str, threads: Optional[int] = None, provider: str = CPU
