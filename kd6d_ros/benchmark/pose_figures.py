@@ -13,13 +13,13 @@ import numpy as np
 
 from kd6d_ros.benchmark.scoring import MIN_VISIBLE, ObjectOutcome
 from kd6d_ros.evaluation.coverage import LEVELS, PARTS, PoseErrors, coverage
-from kd6d_ros.evaluation.pose_errors import reprojection
+from kd6d_ros.evaluation.pose_errors import pose_difference, reprojection
 from kd6d_ros.evaluation.scores import AUC_LIMIT_M
 from kd6d_ros.geometry.symmetries import nearest_equivalent
 from kd6d_ros.geometry.transforms import rotation_angle, transform_distance, vector_from_rotation
 
 if TYPE_CHECKING:
-    from kd6d_ros.types import AnyArray, Camera, FloatArray, ObjectModel, RigidTransform
+    from kd6d_ros.types import AnyArray, Camera, ObjectModel, RigidTransform
 
 CENTIMETRES, DEGREES = 5.0, 5.0
 PIXELS = 5.0
@@ -140,12 +140,6 @@ def _stays(first: ObjectOutcome, item: ObjectOutcome) -> bool:
     return moved <= REST_M and rotation_angle(a.rotation, b.rotation) <= REST_RAD
 
 
-def pose_error(estimate: RigidTransform, truth: RigidTransform) -> FloatArray:
-    """(6,): translation [m] and rotation vector [rad], estimate minus truth, in the camera's axes."""
-    turn = vector_from_rotation(estimate.rotation @ truth.rotation.T)
-    return np.concatenate([estimate.translation - truth.translation, turn])
-
-
 def covariance_coverage(
     found: Sequence[Tuple[ObjectOutcome, RigidTransform]],
 ) -> Tuple[Optional[Dict[str, List[float]]], str]:
@@ -155,7 +149,7 @@ def covariance_coverage(
     if len(given) < LEAST_POSES:
         missing = 'the bundle has no covariance' if rows and not given else f'fewer than {LEAST_POSES} poses with one'
         return None, missing
-    errors = np.array([pose_error(pose.cam_from_obj, true) for _, pose, true, _ in given])
+    errors = np.array([pose_difference(pose.cam_from_obj, true) for _, pose, true, _ in given])
     covariances = np.array([covariance for *_, covariance in given])
     visible = np.array([item.truth.visible_fraction for item, *_ in given])
     names = tuple(item.truth.object_name for item, *_ in given)

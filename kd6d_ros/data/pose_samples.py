@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
 
-import cv2
 import numpy as np
 
 from kd6d_ros.data.bop import BopDataset, read_detections
 from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.errors import DatasetError
 from kd6d_ros.evaluation.nearest import NearestVertex
-from kd6d_ros.evaluation.pose_errors import add, adi
+from kd6d_ros.evaluation.pose_errors import add, adi, pose_difference
 from kd6d_ros.geometry.symmetries import nearest_equivalent
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
@@ -145,7 +144,7 @@ class _Truths:
         truth = min(own, key=lambda item: float(np.linalg.norm(item.cam_from_obj.translation - place)))
         true = truth.cam_from_obj
         near = nearest_equivalent(true, pose.cam_from_obj, model.symmetries) if model.symmetries else true
-        error = _error(pose.cam_from_obj, near)
+        error = pose_difference(pose.cam_from_obj, near)
         vertices = self._vertices[model.name]
         distance = (
             adi(pose.cam_from_obj, true, self._nearest[model.name]) if model.symmetries
@@ -155,9 +154,3 @@ class _Truths:
             model.name, pose.cam_from_obj, evidence, pose.covariance, error,
             float(truth.visible_fraction if truth.visible_fraction is not None else 1.0), distance / model.diameter,
         )  # fmt: skip
-
-
-def _error(estimate: RigidTransform, truth: RigidTransform) -> FloatArray:
-    """(6,): translation [m] and rotation vector [rad] of R_est R_true^T, both in the camera's axes."""
-    turn: Tuple[AnyArray, AnyArray] = cv2.Rodrigues(estimate.rotation @ truth.rotation.T)
-    return np.concatenate([estimate.translation - truth.translation, turn[0].reshape(3)]).astype(np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 
 from kd6d_ros.evaluation.nearest import NearestVertex
 from kd6d_ros.geometry.cameras import project
-from kd6d_ros.geometry.transforms import transform_distance
+from kd6d_ros.geometry.transforms import transform_distance, vector_from_rotation
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, Camera, FloatArray, RigidTransform
@@ -88,6 +88,12 @@ def rotation_error(estimate: RigidTransform, truth: RigidTransform) -> float:
 def translation_error(estimate: RigidTransform, truth: RigidTransform) -> float:
     """Distance [m] between the origins."""
     return transform_distance(estimate, truth)[0]
+
+
+def pose_difference(estimate: RigidTransform, truth: RigidTransform) -> FloatArray:
+    """(6,): translation [m] and rotation vector [rad] of R_est R_true^T, both in the camera's axes."""
+    turn = vector_from_rotation(estimate.rotation @ truth.rotation.T)
+    return np.concatenate([estimate.translation - truth.translation, turn])
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -219,3 +219,29 @@ def test_a_zero_matrix_is_refused() -> None:
 
     with pytest.raises(CameraError):
         camera_from_info(Info())
+
+
+@pytest.mark.parametrize(
+    ('storage', 'compression'),
+    [('SQLITE3', None), ('SQLITE3', 'FILE'), ('SQLITE3', 'MESSAGE'), ('MCAP', None), ('MCAP', 'MESSAGE')],
+)
+def test_both_storages_are_read_compressed_or_not(
+    make_bag: MakeBag, tmp_path: Path, storage: str, compression: str | None
+) -> None:
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+    store, path = messages.type_store(), tmp_path / 'other'
+    writer = Writer(path, version=8, storage_plugin=StoragePlugin[storage])
+    if compression is not None:
+        writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
+    with BagSource(make_bag(image_format='raw')) as source, writer:
+        connections: dict[str, Any] = {}
+        for raw in source.raw_messages(list(source.topics())):
+            if raw.topic not in connections:
+                connections[raw.topic] = writer.add_connection(raw.topic, raw.msgtype, typestore=store)
+            writer.write(connections[raw.topic], raw.log_time_ns, raw.data)
+    with BagSource(path) as source:
+        topics = find_topics(source)
+        frames = list(read_frames(source, topics))
+        assert len(read_ground_truth(source, topics.truth)) == len(frames) == 5
+    np.testing.assert_array_equal(frames[2].image, smooth(2))

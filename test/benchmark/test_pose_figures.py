@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kd6d_ros.benchmark.pose_figures import Scene, covariance_coverage, jitter, pose_error, pose_figures
+from kd6d_ros.benchmark.pose_figures import Scene, covariance_coverage, jitter, pose_figures
 from kd6d_ros.benchmark.records import PublishedPose, TruthObject
 from kd6d_ros.benchmark.scoring import DROPPED, RIGHT, ObjectOutcome
 from kd6d_ros.geometry.cameras import make_camera
@@ -106,8 +106,3 @@ def test_coverage_of_covariances_that_are_right_and_of_ones_that_are_too_small()
         item.pose.covariance[...] /= 4
     small, _ = covariance_coverage(rows)
     assert small['pose'][0] < 0.1
-
-
-def test_the_error_is_in_the_camera_axes():
-    error = pose_error(at(0.01, turn=0.3), at(turn=0.1))
-    np.testing.assert_allclose(error, [0.01, 0, 0, 0, 0, 0.2], atol=1e-12)

@@ -150,3 +150,8 @@ def test_nearest_vertex_with_duplicates_and_without_vertices():
     np.testing.assert_allclose(found, [2.0])
     with pytest.raises(ShapeError, match=r'vertices: expected shape \(V, 3\) with V > 0'):
         NearestVertex(np.zeros((0, 3)))
+
+
+def test_the_difference_of_poses_is_in_the_camera_axes():
+    difference = pose_errors.pose_difference(at(0.01, turn=0.3), at(turn=0.1))
+    np.testing.assert_allclose(difference, [0.01, 0, 0, 0, 0, 0.2], atol=1e-12)
