@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Tuple
+
+if TYPE_CHECKING:
+    from kd6d_ros.benchmark.node_benchmark import NodeRun
 
 
 def add_parser(subparsers: Any) -> None:
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.out / 'report.html', _page(found))
     write_text(args.out / 'result.json', json.dumps(found.record, indent=2) + '\n')
     if wants_table(args):
-        print(format_table(('', 'result'), [*node_rows(found), *_summary(found)]))
+        print(format_table(('', 'result'), [*node_rows(found), *_accuracy(found.record)]))
         print('\n'.join([*found.record['notes'], f'report: {args.out / "report.html"}']))
     write_json(found.record, args.json)
     if found.parity is not None and not found.parity.holds:
@@ -89,18 +92,14 @@ def _parameters(given: List[str]) -> Dict[str, str]:
     return {name: value for name, _, value in (item.partition('=') for item in given)}
 
 
-def _summary(found: Any) -> List[Any]:
+def _accuracy(record: Mapping[str, Any]) -> List[Tuple[str, Any]]:
     from kd6d_ros.benchmark.comparison_table import ACCURACY
-    from kd6d_ros.benchmark.summary import summary_rows
 
-    score = found.result.accuracy.score
-    if score is None:
-        return []
-    figures = [(name, read(found.record)) for name, read in ACCURACY]
-    return [*summary_rows(score), *((name, value) for name, value in figures if value is not None)]
+    figures = [(name, read(record)) for name, read in ACCURACY]
+    return [(name, value) for name, value in figures if value is not None]
 
 
-def _page(found: Any) -> str:
+def _page(found: NodeRun) -> str:
     """The report: with pictures where there is truth, the figures alone elsewhere."""
     from kd6d_ros.benchmark.live import pictures_of
     from kd6d_ros.benchmark.node_benchmark import node_rows
