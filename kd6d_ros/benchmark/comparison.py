@@ -84,11 +84,13 @@ def compare(variants: Sequence[Variant], options: ComparisonOptions, say: Callab
     )
     for row in rows:
         row.record['times_the_first'] = _ratio(rows[0], row)
+    configuration = {**options.record(), 'rows': [{**vars(item), 'bundle': str(item.bundle)} for item in variants]}
     record = {
         'bag': str(recording.path),
         'bag_sha256': machine.folder_sha256(recording.path),
         'bundles': {bundle.name: bundle_hashes(bundle) for bundle in bundles.values()},
-        'options': options.record(),
+        'configuration': configuration,
+        'configuration_sha256': machine.record_sha256(configuration),
         'truth_topics': list(recording.truth_topics),
         'notes': _notes(rows),
         'rows': [row.record for row in rows],

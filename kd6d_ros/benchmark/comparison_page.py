@@ -151,7 +151,8 @@ def _facts(record: Mapping[str, Any]) -> List[Tuple[str, str]]:
     facts = [('bag', str(record['bag'])), ('sha256 of the bag', record['bag_sha256'])]
     facts += [(f'sha256 of {name} {precision}', value) for name, item in record['bundles'].items()
               for precision, value in item['engines'].items()]  # fmt: skip
-    facts += [(f'option {name}', str(value)) for name, value in record['options'].items()]
+    facts.append(('sha256 of the configuration', record['configuration_sha256']))
+    facts += [(name, str(value)) for name, value in record['configuration'].items() if name != 'rows']
     facts += [(name, str(value)) for name, value in record['machine'].items()]
     facts += [(f'version of {name}', str(value)) for name, value in record['versions'].items()]
     return facts

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 
@@ -75,6 +76,11 @@ def _version(module: str) -> Optional[str]:
         return str(getattr(import_module(module), '__version__', None) or metadata.version(module))
     except (ImportError, metadata.PackageNotFoundError):
         return None
+
+
+def record_sha256(record: Mapping[str, Any]) -> str:
+    """Hash of plain values, whatever the order of their names."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def folder_sha256(folder: Path) -> str:

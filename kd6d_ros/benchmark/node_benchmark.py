@@ -69,12 +69,13 @@ def run_node(variant: Variant, options: NodeOptions, parity: bool, say: Callable
         say(f'offline over the {len(stamps)} images that the node worked on')
         online = {frame.stamp_ns: frame.poses for frame in result.frames if frame.received_s is not None}
         agreement = compare_poses(online, repeat_offline(offline_job(variant, recording, stamps)))
+    configuration = {'bundle': str(bundle.folder), 'rate': options.rate, 'parameters': dict(plan.parameters)}
     record = {
         'bag': str(recording.path),
         'bag_sha256': machine.folder_sha256(recording.path),
         'bundles': {bundle.name: bundle_hashes(bundle)},
-        'rate': options.rate,
-        'parameters': dict(plan.parameters),
+        'configuration': configuration,
+        'configuration_sha256': machine.record_sha256(configuration),
         **result.record(),
         'processed_stamps_ns': stamps,
         'parity': None if agreement is None else agreement.record(),

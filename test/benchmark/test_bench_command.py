@@ -50,7 +50,8 @@ def test_two_precisions_are_compared(cut_demo_bag: MakeBag, demo: Path, tmp_path
         assert 20 < row['peak_memory_mb'] < 1000
         assert row['gpu_memory_mb'] is not None or row['why']['gpu_memory_mb']
     assert set(record['versions']) == {'onnxruntime', 'opencv', 'rosbags', 'numpy'}
-    assert len(record['bag_sha256']) == len(record['bundles']['demo']['engines']['int8-cpu']) == 64
+    hashes = [record['configuration_sha256'], record['bag_sha256'], *record['bundles']['demo']['engines'].values()]
+    assert [len(value) for value in hashes] == [64] * 4
     page = (out / 'report.html').read_text()
     assert 'http' not in page
     assert '<script' not in page
