@@ -48,7 +48,8 @@ def check_new_folder(option: str, path: Path) -> None:
     Raises:
         ConfigError: `path` is a file or a folder that is not empty.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    check_folder(f'{option} {path}', path)
+    if path.is_dir() and any(path.iterdir()):
         raise ConfigError(f'{option} {path}: is there already; give a new folder, so that no result is lost')
 
 
