@@ -92,7 +92,7 @@ def compare(variants: Sequence[Variant], options: ComparisonOptions, say: Callab
         'configuration': configuration,
         'configuration_sha256': machine.record_sha256(configuration),
         'truth_topics': list(recording.truth_topics),
-        'notes': _notes(rows),
+        'notes': row_notes(rows),
         'rows': [row.record for row in rows],
         'machine': machine.machine_record(),
         'versions': machine.versions(),
@@ -111,7 +111,8 @@ def bundle_hashes(bundle: Bundle) -> Dict[str, Any]:
     return {'files': dict(bundle.files), 'engines': {name: bundle.files[file] for name, file in bundle.engines.items()}}
 
 
-def _notes(rows: Sequence[Row]) -> List[str]:
+def row_notes(rows: Sequence[Row]) -> List[str]:
+    """What keeps the rows from being compared, a line each."""
     notes = []
     scored = {tuple(row.record['objects']) for row in rows if row.accuracy.score is not None}
     if len(scored) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Sequence
 
 from kd6d_ros.data.renderer.records import Lights, Material, RenderItem
@@ -66,12 +67,16 @@ def visible_surface(
         DatasetError: a target's image has no depth. MissingDependencyError: nothing renders here.
         MeshError: a mesh without faces.
     """
-    for scene_id, image_id in sorted({(target.scene_id, target.image_id) for target in wanted}):
-        if dataset.scene(split, scene_id).depth_path(image_id) is None:
-            raise DatasetError(
-                f'scene {scene_id} image {image_id} has no depth image; '
-                f'expected {dataset.root / split / f"{scene_id:06d}" / "depth" / f"{image_id:06d}.png"}'
-            )
+    images = sorted({(target.scene_id, target.image_id) for target in wanted})
+    for scene_id, of_scene in itertools.groupby(images, key=lambda image: image[0]):
+        scene = dataset.scene(split, scene_id)
+        for _, image_id in of_scene:
+            if scene.depth_path(image_id) is None:
+                raise DatasetError(
+                    f'scene {scene_id} image {image_id} has no depth image; '
+                    f'expected {scene.folder / "depth" / f"{image_id:06d}.png"}'
+                )
+        dataset.forget(split, scene_id)
     views = DepthViews(models)
     for obj_id in sorted({target.obj_id for target in wanted}):
         views.mesh(obj_id)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import numpy as np
 import pytest
 
 from kd6d_ros.benchmark.bag_source import BagSource
+from kd6d_ros.benchmark.comparison import Comparison, row_notes
 from kd6d_ros.benchmark.rows import published_pose
 from kd6d_ros.benchmark.variants import make_variants
 from kd6d_ros.cli.main import main
@@ -145,3 +147,19 @@ def test_a_logged_pose_comes_back() -> None:
     np.testing.assert_allclose(pose.cam_from_obj.rotation, np.diag([-1.0, -1, 1]), atol=1e-12)
     np.testing.assert_array_equal(pose.covariance, numbers.reshape(6, 6))
     assert published_pose({**row, 'covariance': None}).covariance is None
+
+
+def row_of(name: str, objects: list[str], repeat: bool = True) -> Any:
+    record = {'objects': objects, 'poses_repeat': repeat, 'notes': [], 'why': {'jitter': 'no rest'}}
+    return SimpleNamespace(variant=SimpleNamespace(name=name), accuracy=SimpleNamespace(score=object()), record=record)
+
+
+def test_what_rows_cannot_be_compared_on_is_said() -> None:
+    rows = (row_of('a', ['mug']), row_of('b', ['can'], repeat=False))
+    notes = row_notes(rows)
+    assert notes[0] == 'the rows are scored on different objects, so their accuracies do not compare'
+    assert notes[1].startswith('b: its poses differ from round to round')
+    recording: Any = SimpleNamespace(notes=('2 images repeat a stamp',))
+    lines = Comparison(recording, rows, {'notes': notes}).notes
+    assert lines == ['2 images repeat a stamp', *notes, 'no jitter (a, b): no rest']
+    assert row_notes(rows[:1]) == []
