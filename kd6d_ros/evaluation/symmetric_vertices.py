@@ -15,11 +15,13 @@ from kd6d_ros.geometry.cameras import project
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, Camera, FloatArray, RigidTransform
 
-    Gaps = Callable[[RigidTransform], FloatArray]
-    """Symmetry -> gaps (N, D) between the estimate's vertices and those of the truth under it."""
+    Bounds = Callable[[int, AnyArray], FloatArray]
+    """(0 for coarse and 1 for fine, rows of the symmetries) -> squared bounds of their longest gaps."""
 
 COARSE, FINE = 8, 48
-"""The vertices farthest along so many directions bound all symmetries, and once more each that is then tried."""
+"""The vertices farthest along so many directions bound all symmetries, and once more those that are then tried."""
+BATCH = 16
+"""So many symmetries get their second bound at once."""
 
 
 class SymmetricVertices:
@@ -28,42 +30,53 @@ class SymmetricVertices:
     def __init__(self, vertices: AnyArray, symmetries: Sequence[RigidTransform]) -> None:
         self.vertices: FloatArray = np.asarray(vertices, dtype=np.float64)
         self.symmetries = tuple(symmetries)
-        self._coarse = self.vertices[_sticking_out(self.vertices, COARSE)]
-        self._fine = self.vertices[_sticking_out(self.vertices, FINE)]
-        self._turned = np.stack([symmetry.apply(self._coarse) for symmetry in self.symmetries])
+        self._few = [self.vertices[_sticking_out(self.vertices, count)] for count in (COARSE, FINE)]
+        self._turned = [np.stack([symmetry.apply(points) for symmetry in self.symmetries]) for points in self._few]
 
     def mssd(self, estimate: RigidTransform, truth: RigidTransform) -> float:
         """``pose_errors.mssd`` [m]."""
         change = truth.inverse() @ estimate
-        moved, fine = change.apply(self.vertices), change.apply(self._fine)
-        return self._least(
-            _largest(change.apply(self._coarse) - self._turned),
-            lambda symmetry: fine - symmetry.apply(self._fine),
-            lambda symmetry: moved - symmetry.apply(self.vertices),
-        )
+        moved = change.apply(self.vertices)
+        few = [change.apply(points) for points in self._few]
+
+        def bounds(level: int, rows: AnyArray) -> FloatArray:
+            return _largest(few[level] - self._turned[level][rows])
+
+        return self._least(bounds, lambda symmetry: moved - symmetry.apply(self.vertices))
 
     def mspd(self, estimate: RigidTransform, truth: RigidTransform, camera: Camera) -> float:
         """``pose_errors.mspd`` [px]."""
         pixels = project(camera, estimate.apply(self.vertices))
         if not np.isfinite(pixels).all():
             return float('inf')
-        coarse, fine = (project(camera, estimate.apply(points)) for points in (self._coarse, self._fine))
-        turned = project(camera, truth.apply(self._turned.reshape(-1, 3))).reshape(len(self.symmetries), -1, 2)
+        few = [project(camera, estimate.apply(points)) for points in self._few]
+
+        def bounds(level: int, rows: AnyArray) -> FloatArray:
+            turned = self._turned[level][rows]
+            return _largest(
+                few[level] - project(camera, truth.apply(turned.reshape(-1, 3))).reshape(*turned.shape[:2], 2)
+            )
+
         return self._least(
-            _largest(coarse - turned),
-            lambda symmetry: fine - project(camera, truth.apply(symmetry.apply(self._fine))),
-            lambda symmetry: pixels - project(camera, truth.apply(symmetry.apply(self.vertices))),
+            bounds, lambda symmetry: pixels - project(camera, truth.apply(symmetry.apply(self.vertices)))
         )
 
-    def _least(self, bounds: FloatArray, fine: Gaps, exact: Gaps) -> float:
-        """Least over symmetries of the longest gap; `bounds` are squared, an infinite one rules its symmetry out."""
+    def _least(self, bounds: Bounds, gaps: Callable[[RigidTransform], FloatArray]) -> float:
+        """Least over symmetries of the longest gap; an infinite bound rules its symmetry out."""
+        if len(self.symmetries) == 1:
+            return float(np.sqrt(_largest(gaps(self.symmetries[0]))))
         best = np.inf
-        for index in np.argsort(bounds, kind='stable'):
-            if bounds[index] >= best:
+        coarse = bounds(0, np.arange(len(self.symmetries)))
+        order = np.argsort(coarse, kind='stable')
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            if coarse[rows[0]] >= best:
                 break
-            symmetry = self.symmetries[index]
-            if len(self.symmetries) == 1 or _largest(fine(symmetry)) < best:
-                best = min(best, float(_largest(exact(symmetry))))
+            fine = bounds(1, rows)
+            for place in np.argsort(fine, kind='stable'):
+                if fine[place] >= best:
+                    break
+                best = min(best, float(_largest(gaps(self.symmetries[rows[place]]))))
         return float(np.sqrt(best))
 
 
