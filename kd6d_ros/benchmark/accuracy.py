@@ -17,6 +17,7 @@ from kd6d_ros.errors import BundleError
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.recording import Recording
     from kd6d_ros.benchmark.records import FrameLog
+    from kd6d_ros.benchmark.scoring import Scorer
     from kd6d_ros.inference.bundle import Bundle
     from kd6d_ros.types import AnyArray, ObjectModel
 
@@ -29,6 +30,10 @@ class Judge:
     vertices: Mapping[str, AnyArray]
     reason: str = ''
     notes: Tuple[str, ...] = ()
+
+    def scorers(self) -> Dict[str, Scorer]:
+        """By object name."""
+        return {name: make_scorer(self.models[name], points) for name, points in self.vertices.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +75,7 @@ def measure_accuracy(frames: Sequence[FrameLog], recording: Recording, judge: Ju
             known.append(replace(frame, truth=tuple(item for item in objects if item.object_name in judge.vertices)))
     if not known:
         return Accuracy(reason='none of the images that were looked at has ground truth')
-    scorers = {name: make_scorer(judge.models[name], points) for name, points in judge.vertices.items()}
-    score = score_run(known, scorers)
+    score = score_run(known, judge.scorers())
     scene = Scene(judge.models, judge.vertices, recording.cameras)
     record: Dict[str, Any] = {**summary_record(score), **pose_figures(score.outcomes, scene)}
     record['objects'] = sorted(judge.vertices)

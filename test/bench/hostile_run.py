@@ -25,11 +25,12 @@ from hostile_robot import Robot, log_lines, stamp_of
 from hostile_scene import Scene
 from hostile_setups import SETUPS, Setup
 
-from kd6d_ros.benchmark import live
+from kd6d_ros.benchmark.accuracy import make_judge
 from kd6d_ros.benchmark.machine import machine_record
-from kd6d_ros.benchmark.objects import vertices_of
+from kd6d_ros.benchmark.recording import TopicChoice, open_recording
 from kd6d_ros.benchmark.report import write_text
 from kd6d_ros.cli.output import format_table
+from kd6d_ros.errors import BagError, Kd6dError
 from kd6d_ros.inference.bundle import load_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,15 +186,17 @@ def unforeseen(log: Path) -> list[str]:
 
 def attack_once(messages: int, seed: int, out: Path, bundle: Path, bag: Path) -> dict[str, Any]:
     """One run; figures and verdict as plain values."""
-    loaded, recording = load_bundle(bundle), live.open_recording(bag)
-    models = {model.name: model for model in loaded.objects}
-    names = live.names_to_score(recording, models)
-    scorers = live.scorers_for(models, vertices_of(loaded, names))
+    loaded = load_bundle(bundle)
+    recording = open_recording(bag, TopicChoice(), loaded.names)
+    scorers = make_judge(loaded, recording).scorers()
+    if not scorers:
+        raise BagError(f'{bag}: says nothing about an object of {bundle}')
+    name = min(scorers)
     scene = Scene(recording, np.random.default_rng(seed))
     profile = ROOT / 'config' / 'fastdds_localhost.xml'
-    with Robot(bundle, names[0], out, profile) as robot:
+    with Robot(bundle, name, out, profile) as robot:
         robot.calls.wait(60.0)
-        attack = Attack(Judge(robot, scene, scorers[names[0]], {names[0]: models[names[0]].keypoints}))
+        attack = Attack(Judge(robot, scene, scorers[name], {name: loaded.object(name).keypoints}))
         attack.run(messages)
         table = rows(attack, messages)
     return {
@@ -226,7 +229,11 @@ def main() -> int:
     options = parser.parse_args()
     # The node must end with this program, however that ends.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    record = attack_once(options.messages, options.seed, options.out, options.bundle, options.bag)
+    try:
+        record = attack_once(options.messages, options.seed, options.out, options.bundle, options.bag)
+    except Kd6dError as error:
+        print(f'hostile_run: {error}', file=sys.stderr)
+        return 2
     lines = [(row['what'], row['value'], row['limit'], 'yes' if row['holds'] else 'NO') for row in record['lines']]
     print(format_table(('', 'value', 'must be', 'holds'), lines))
     for key in ('wrong', 'phantoms', 'alarms', 'unnamed', 'faults'):

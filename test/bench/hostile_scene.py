@@ -12,7 +12,7 @@ import numpy as np
 
 from kd6d_ros.benchmark.bag_frames import read_frames
 from kd6d_ros.benchmark.bag_source import BagSource
-from kd6d_ros.benchmark.live import Recording
+from kd6d_ros.benchmark.recording import Recording
 from kd6d_ros.benchmark.records import BagFrame, TruthObject
 from kd6d_ros.geometry.cameras import project
 

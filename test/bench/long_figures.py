@@ -8,11 +8,12 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from kd6d_ros.benchmark.latency import summarise
-from kd6d_ros.benchmark.live import Recording
 from kd6d_ros.benchmark.processes import memory_mb
+from kd6d_ros.benchmark.recording import Recording
 from kd6d_ros.benchmark.records import FrameLog
+from kd6d_ros.benchmark.rows import published_pose
 from kd6d_ros.benchmark.scoring import RIGHT, Scorer, score_run
-from kd6d_ros.benchmark.session import SessionLog, published_pose, stage_times
+from kd6d_ros.benchmark.session import SessionLog, stage_times
 
 Row = tuple[str, Any, str, bool]
 """(what, value, what must hold, whether it does)."""

@@ -18,24 +18,18 @@ from typing import Any
 
 from long_figures import Watch, rows
 
-from kd6d_ros.benchmark import live
+from kd6d_ros.benchmark.accuracy import make_judge
 from kd6d_ros.benchmark.machine import machine_record
-from kd6d_ros.benchmark.objects import vertices_of
+from kd6d_ros.benchmark.recording import TopicChoice, open_recording
 from kd6d_ros.benchmark.report import write_text
 from kd6d_ros.benchmark.session import SENT, SessionPlan, read_json_lines, run_session
 from kd6d_ros.cli.output import format_table
-from kd6d_ros.errors import Kd6dError
+from kd6d_ros.errors import BagError, Kd6dError
 from kd6d_ros.inference.bundle import load_bundle
 from kd6d_ros.ros.diagnostics import kind_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ASKED = 'asked.jsonl'
-
-
-def bag_rate(recording: live.Recording) -> float:
-    """Images per second of a bag, by its stamps."""
-    stamps = sorted(recording.truth)
-    return (len(stamps) - 1) * 1e9 / (stamps[-1] - stamps[0])
 
 
 def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path) -> dict[str, Any]:
@@ -44,9 +38,11 @@ def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path)
     Raises:
         BagError: the run broke down.
     """
-    loaded, recording = load_bundle(bundle), live.open_recording(bag)
-    models = {model.name: model for model in loaded.objects}
-    names = live.names_to_score(recording, models)
+    loaded = load_bundle(bundle)
+    recording = open_recording(bag, TopicChoice(), loaded.names)
+    judge = make_judge(loaded, recording)
+    if not judge.vertices or recording.rate_hz is None:
+        raise BagError(f'{bag}: {judge.reason or "one image has no rate"}')
     asked = out / ASKED
     caller = (sys.executable, str(ROOT / 'test' / 'bench' / 'service_calls.py'), '--log', str(asked))
     plan = SessionPlan(
@@ -54,18 +50,17 @@ def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path)
         bag=bag,
         topics=recording.topics,
         logs=out,
-        rate=rate_hz / bag_rate(recording),
+        rate=rate_hz / recording.rate_hz,
         profile=ROOT / 'config' / 'fastdds_localhost.xml',
         longest_s=seconds + 120,
         duration_s=seconds,
-        helper=(*caller, '--object', names[0]),
+        helper=(*caller, '--object', min(judge.vertices)),
     )
     watch = Watch()
     machine = machine_record()
     log = run_session(plan, print, watch.look)
     sent = read_json_lines(out / SENT)
-    scorers = live.scorers_for(models, vertices_of(loaded, names))
-    table = rows(log, sent, read_json_lines(asked), watch, recording, scorers)
+    table = rows(log, sent, read_json_lines(asked), watch, recording, judge.scorers())
     told = [row['message'] for row in log.events if row['kind'] == 'diagnostics' and row['level']]
     problems = {kind_of(text): text for text in told}
     return {

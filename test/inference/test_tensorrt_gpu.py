@@ -50,9 +50,9 @@ def frames():
     pytest.importorskip('rosbags')
     from kd6d_ros.benchmark.bag_frames import read_frames
     from kd6d_ros.benchmark.bag_source import BagSource
-    from kd6d_ros.benchmark.live import open_recording
+    from kd6d_ros.benchmark.recording import TopicChoice, open_recording
 
-    recording = open_recording(ROOT / 'models' / 'demo_bag')
+    recording = open_recording(ROOT / 'models' / 'demo_bag', TopicChoice(), load_bundle(BUNDLE).names)
     with BagSource(recording.path) as source:
         return [frame for number, frame in enumerate(read_frames(source, recording.topics)) if number < 60]
 
