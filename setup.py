@@ -99,6 +99,7 @@ setup(
             f'kd6d = {PACKAGE}.cli.main:main',
             f'pose_estimator = {PACKAGE}.ros.main:main',
             f'bag_player = {PACKAGE}.ros.bag_player:main',
+            f'collision_objects = {PACKAGE}.ros.collision_main:main',
         ],
     },
 )

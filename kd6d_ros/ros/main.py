@@ -29,21 +29,19 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
         from kd6d_ros.ros.executor import OnceExecutor
         from kd6d_ros.ros.node import PoseEstimatorNode
     except ImportError as error:
-        print(f'pose_estimator: {_cure(error)}', file=sys.stderr)
+        print(f'pose_estimator: {import_cure(error)}', file=sys.stderr)
         return 2
     try:
         rest = remove_ros_args(sys.argv if args is None else ['pose_estimator', *args])[1:]
         if rest:
-            return _usage(rest)
+            return answer('pose_estimator', USAGE, rest)
         rclpy.init(args=args)
         node = PoseEstimatorNode(factory=factory)
     except KeyboardInterrupt:
         try_shutdown()
         return 0
     except (Kd6dError, RuntimeError, ValueError) as error:
-        # A parameter file that is not YAML, a name that ROS refuses.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        print(f'pose_estimator: cannot start: {lines[0] if lines else type(error).__name__}', file=sys.stderr)
+        print(f'pose_estimator: cannot start: {first_line(error)}', file=sys.stderr)
         try_shutdown()
         return 2
     executor = OnceExecutor(THREADS, node.callback_failed)
@@ -77,16 +75,23 @@ def _spin(executor: Any, node: Any) -> None:
         node.callback_failed(error)
 
 
-def _usage(arguments: List[str]) -> int:
-    """Help, or one line about arguments that mean nothing here."""
+def answer(program: str, usage: str, arguments: List[str]) -> int:
+    """Help, or one line about arguments that mean nothing here; the exit code."""
     if arguments[0] in ('-h', '--help'):
-        print(USAGE)
+        print(usage)
         return 0
-    print(f'pose_estimator: unknown argument {arguments[0]!r}: only --ros-args and what follows it', file=sys.stderr)
+    print(f'{program}: unknown argument {arguments[0]!r}: only --ros-args and what follows it', file=sys.stderr)
     return 2
 
 
-def _cure(error: ImportError) -> str:
+def first_line(error: Exception) -> str:
+    """What is wrong with a start: a parameter file that is not YAML, a name that ROS refuses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def import_cure(error: ImportError) -> str:
+    """What to install or to source."""
     missing = (error.name or '').split('.')[0]
     if missing == 'rclpy':
         return 'rclpy is not installed: source a ROS 2 installation (source /opt/ros/<distro>/setup.bash)'

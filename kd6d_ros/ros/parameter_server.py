@@ -69,7 +69,7 @@ class ParameterServer:
             except Kd6dError as error:
                 self.problems[spec.name] = str(error)
         stored = list(value) if isinstance(value, tuple) else value
-        self._node.declare_parameter(spec.name, stored, _descriptor(spec), ignore_override=True)
+        self._node.declare_parameter(spec.name, stored, descriptor(spec), ignore_override=True)
 
     def _apply(self, _parameters: Sequence[Any]) -> None:
         # rclpy also comes here when a topic is opened, since that declares its qos_overrides.
@@ -101,18 +101,19 @@ class ParameterServer:
         return SetParametersResult(successful=True)
 
 
-def _descriptor(spec: ParameterSpec) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(name=spec.name, description=spec.describe())
+def descriptor(spec: ParameterSpec, **when: str) -> ParameterDescriptor:
+    """What `ros2 param describe` shows; `when` as in ``ParameterSpec.describe``."""
+    described = ParameterDescriptor(name=spec.name, description=spec.describe(**when))
     # A list of names and one string are both fine, and so are whole numbers among others.
-    descriptor.dynamic_typing = spec.name == 'objects' or isinstance(spec.default, tuple)
+    described.dynamic_typing = spec.name == 'objects' or isinstance(spec.default, tuple)
     if spec.choices:
-        descriptor.additional_constraints = f'one of: {", ".join(spec.choices)}'
+        described.additional_constraints = f'one of: {", ".join(spec.choices)}'
     if spec.low is not None and spec.high is not None:
         if isinstance(spec.default, tuple):
-            descriptor.additional_constraints = expected(spec)
+            described.additional_constraints = expected(spec)
         elif isinstance(spec.default, float):
             floats = FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high), step=0.0)
-            descriptor.floating_point_range = [floats]
+            described.floating_point_range = [floats]
         elif isinstance(spec.default, int):
-            descriptor.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
-    return descriptor
+            described.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)]
+    return described

@@ -38,12 +38,12 @@ class ParameterSpec:
     choices: Tuple[str, ...] = ()
     dynamic: bool = False
 
-    def describe(self) -> str:
-        """Description with choices and when it takes effect."""
+    def describe(self, otherwise: str = 'Takes effect at configure.') -> str:
+        """Description with choices and when it takes effect; `otherwise` is said where that is not at any time."""
         text = self.description
         if self.choices:
             text += f' One of: {", ".join(self.choices)}.'
-        return text + (' Can change at any time.' if self.dynamic else ' Takes effect at configure.')
+        return f'{text} {"Can change at any time." if self.dynamic else otherwise}'
 
 
 NODE_PARAMETERS = (

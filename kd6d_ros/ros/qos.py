@@ -27,6 +27,7 @@ __all__ = [
     'override_names',
     'overrides_of',
     'policy_name',
+    'scene_profile',
     'service_profile',
     'tf_profile',
 ]
@@ -50,6 +51,11 @@ def input_profile() -> QoSProfile:
 
 def output_profile() -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def scene_profile() -> QoSProfile:
+    """For collision objects: none may get lost among many, since MOVE and REMOVE build on the ADD before."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def tf_profile() -> QoSProfile:

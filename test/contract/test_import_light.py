@@ -63,7 +63,8 @@ def test_robot_room_imports_without_torch_and_without_ros(room: str) -> None:
 
 def test_ros_room_imports_without_torch() -> None:
     pytest.importorskip('rclpy', reason='the ros room needs rclpy (apt, or the wheels of test/interfaces)')
-    pytest.importorskip('vision_msgs.msg', reason='vision_msgs is not built: test/interfaces/build.py')
+    for package in ('vision_msgs', 'moveit_msgs'):
+        pytest.importorskip(f'{package}.msg', reason=f'{package} is not built: test/interfaces/build.py')
     blocked = (*WORKSHOP_PACKAGES, 'cv_bridge', 'tf2_ros')
     result = import_blocked(modules_of('ros/**/*.py'), blocked)
     assert result.returncode == 0, result.stderr

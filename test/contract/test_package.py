@@ -97,7 +97,7 @@ def test_resource_marker_and_manifest_are_installed(arguments: dict[str, Any]) -
 
 def test_every_console_script_exists_and_is_callable(arguments: dict[str, Any]) -> None:
     scripts = dict(entry.split(' = ') for entry in arguments['entry_points']['console_scripts'])
-    assert set(scripts) == {'kd6d', 'pose_estimator', 'bag_player'}
+    assert set(scripts) == {'kd6d', 'pose_estimator', 'bag_player', 'collision_objects'}
     for target in scripts.values():
         module, function = target.split(':')
         assert importlib.util.find_spec(module) is not None, module

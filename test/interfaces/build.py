@@ -1,9 +1,10 @@
-"""Build vision_msgs and tf2_msgs into the running virtual environment, where PyPI lacks them.
+"""Build the message packages that PyPI lacks into the running virtual environment.
 
     .venv/bin/python test/interfaces/build.py
 
-Does nothing when both can be imported from a distribution (apt) or when a build of the same
-definitions is already there. Needs cmake and g++ (about a minute on two cores).
+vision_msgs and tf2_msgs; and of moveit_msgs and object_recognition_msgs the one message each that CollisionObject
+takes, because every message costs seconds of building. Does nothing when all can be imported from a distribution (apt)
+or when a build of the same definitions is already there. Needs cmake and g++ (a minute or two on two cores).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PREFIX = Path(sys.prefix)
-PACKAGES = ('vision_msgs', 'tf2_msgs')
+PACKAGES = ('vision_msgs', 'tf2_msgs', 'object_recognition_msgs', 'moveit_msgs')
+"""In the order of what needs what."""
 STAMP = PREFIX / 'share' / 'kd6d_ros_test_interfaces.sha256'
 CURE = 'sudo apt-get install cmake g++ ninja-build'
 
@@ -33,7 +35,7 @@ def main() -> int:
         return _fail('not in a virtual environment: run it with .venv/bin/python')
     missing = [tool for tool in ('cmake', 'g++') if shutil.which(tool) is None]
     if missing:
-        return _fail(f'{" and ".join(missing)} not found, needed to build {" and ".join(PACKAGES)}: {CURE}')
+        return _fail(f'{" and ".join(missing)} not found, needed to build {", ".join(PACKAGES)}: {CURE}')
     try:
         _pip()
         for package in PACKAGES:

@@ -1,4 +1,4 @@
-# What both interface packages do: find the generators in the one order that works, generate, export.
+# What all interface packages do: find the generators in the one order that works, generate, export.
 # `rosidl_default_generators` is not on PyPI, so its members are named here.
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -39,13 +39,15 @@ ASK_AGAIN_S = 2.0
 
 
 class NodeProcess:
-    """The fake node of this folder (see fake_node.py), or the real one, as a process; its log is in a file."""
+    """The fake node of this folder (see fake_node.py), the real one or another executable, as a process; its log is in
+    a file."""
 
-    def __init__(self, log: Path, *arguments: str, real: bool = False, path: str = '') -> None:
-        """`path`: a folder with modules that only this node can import."""
+    def __init__(self, log: Path, *arguments: str, real: bool = False, path: str = '', module: str = '') -> None:
+        """`path`: a folder with modules that only this node can import; `module`: that of another executable."""
         self.log = log
         self._file = log.open('w')
-        program = ('-m', 'kd6d_ros.ros.main') if real else (str(ROOT / 'test' / 'ros' / 'fake_node.py'),)
+        module = module or ('kd6d_ros.ros.main' if real else '')
+        program = ('-m', module) if module else (str(ROOT / 'test' / 'ros' / 'fake_node.py'),)
         self.process = subprocess.Popen(
             [sys.executable, *program, '--ros-args', *arguments],
             env={
@@ -329,9 +331,9 @@ def starter(tmp_path_factory):
     """Starts node processes and ends them all."""
     started = []
 
-    def make(*arguments, real=False, path=''):
+    def make(*arguments, **how):
         log = tmp_path_factory.mktemp('node') / 'log.txt'
-        started.append(NodeProcess(log, *arguments, real=real, path=path))
+        started.append(NodeProcess(log, *arguments, **how))
         return started[-1]
 
     try:
