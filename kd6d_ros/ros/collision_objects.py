@@ -6,8 +6,9 @@ new, MOVE while it is seen, REMOVE when it was not seen for a while and at the e
 
 from __future__ import annotations
 
+from collections import deque
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Mapping, Set, Tuple
 
 from moveit_msgs.msg import CollisionObject
 from rcl_interfaces.msg import SetParametersResult
@@ -55,6 +56,9 @@ SPECS = {
     )
 }
 TICK_S = 0.02
+QUEUE = 10
+"""Most messages that wait for their transforms."""
+NO_FRAME = 'INVALID_ARGUMENT_ERROR'
 SAY_AGAIN_S = 10.0
 """A complaint about detections is repeated after this many seconds at the earliest."""
 LAST_WORDS_S = 2.0
@@ -75,8 +79,7 @@ class CollisionObjectsNode(Node):
         self._values = self._declare()
         self._scene, self._frames = CollisionScene(), Frames(self)
         self._meshes: Dict[str, Shape] = {}
-        self._waiting: Optional[Detection3DArray] = None
-        self._deadline = 0.0
+        self._waiting: Deque[Tuple[Detection3DArray, float]] = deque(maxlen=QUEUE)
         self._enabled, self._consumers = True, 0
         self._said: Dict[str, float] = {}
         if self._values['shape'] == 'mesh':
@@ -126,25 +129,23 @@ class CollisionObjectsNode(Node):
     # Detections
 
     def _take(self, message: Detection3DArray) -> None:
-        """A new image's detections; those of the image before are late by now."""
-        self._waiting, self._deadline = message, monotonic() + WAIT_S
-        self._try()
+        if self._enabled:
+            self._waiting.append((message, monotonic() + WAIT_S))
+            self._try()
 
     def _try(self) -> None:
-        """Use the message that waits, or leave it until its transform has come."""
-        message = self._waiting
-        if message is None or not self._enabled:
-            self._waiting = None
-            return
-        try:
-            header, target_from_frame = self._placed(message.header)
-        except FrameError as error:
-            if monotonic() >= self._deadline:
-                self._waiting = None
-                self._complain(error.kind, f'detections not used: {error}')
-            return
-        self._waiting = None
-        self._use(message, header, target_from_frame)
+        """Use the messages that wait, in their order; one whose transform has not come yet stays for a while."""
+        while self._waiting:
+            message, deadline = self._waiting[0]
+            try:
+                header, target_from_frame = self._placed(message.header)
+            except FrameError as error:
+                if monotonic() < deadline and error.kind != NO_FRAME:
+                    return
+                self._complain(error.kind, f'detections were not used: {error}')
+            else:
+                self._use(message, header, target_from_frame)
+            self._waiting.popleft()
 
     def _placed(self, header: Any) -> Tuple[Header, RigidTransform]:
         """Header for the objects of an image, and target_from_frame.
@@ -154,7 +155,7 @@ class CollisionObjectsNode(Node):
         """
         if not header.frame_id:
             # A planning scene would take the camera for its own origin.
-            raise FrameError('INVALID_ARGUMENT_ERROR', 'their header has no frame_id: set it in the camera driver')
+            raise FrameError(NO_FRAME, 'their header has no frame_id: set it in the camera driver')
         target = self._values['target_frame'] or header.frame_id
         transform = self._frames.lookup(target, header.frame_id, stamp_ns(header))
         return Header(stamp=header.stamp, frame_id=target), transform
@@ -201,6 +202,7 @@ class CollisionObjectsNode(Node):
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """False: the scene stays as it is, for instance while the arm hides or holds the object."""
         self._enabled = request.data
+        self._waiting.clear()
         self._scene.renew(monotonic())
         state = 'following detections' if request.data else 'on hold: objects stay where they are'
         response.success, response.message = True, f'{state}; {len(self._scene)} objects'

@@ -199,7 +199,7 @@ def test_a_large_mesh_is_thinned_out(ros):
     x, y = np.meshgrid(np.linspace(-0.1, 0.1, side), np.linspace(-0.1, 0.1, side))
     vertices = np.stack([x, y, 0.05 * np.cos(20 * x) * np.cos(15 * y)], axis=-1).reshape(-1, 3)
     corner = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).reshape(-1, 1)
-    faces = np.concatenate([corner + [0, 1, side], corner + [1, side + 1, side]])
+    faces = np.concatenate([corner + np.array([0, 1, side]), corner + np.array([1, side + 1, side])])
     message = mesh_shape(Mesh(vertices, faces), 400).mesh
     assert 100 < len(message.triangles) <= 400
     corners = np.array([item.vertex_indices for item in message.triangles])
