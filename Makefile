@@ -5,6 +5,7 @@
 #   make bench   speed figures of this machine
 #   make hostile 2,000 malformed messages to the real node, a few minutes
 #   make long    ten minutes of images at 30 Hz to the real node: memory, books, services, age of the poses
+#   make grasp   a gripper in simulation picks the demo object by the node's poses: 200 trials, most of an hour
 #   make test-tensorrt   our TensorRT calls against the real packages (900 MB; no GPU needed)
 #   make clean   remove what these targets made
 # PYTHON=/path/to/python3.11 chooses the interpreter, PYTEST_ARGS="-k word" narrows the tests.
@@ -51,7 +52,7 @@ HEADERS := import sysconfig; print(sysconfig.get_path("include") + "/Python.h")
 MESA := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="egl")
 
-.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench hostile long clean
+.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench hostile long grasp clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
@@ -82,6 +83,9 @@ hostile: $(VENV)/.demo
 
 long: $(VENV)/.demo
 	$(BIN)/python test/bench/long_run.py --minutes 10 --rate 30
+
+grasp: $(VENV)/.dev
+	$(BIN)/python test/grasping/run_grasping.py --trials 200 --seed 61 --out runs/grasping
 
 clean:
 	rm -rf .venv .venv310 .venv312 .venv-tensorrt build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

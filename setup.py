@@ -37,6 +37,8 @@ TRAIN = [
 ]
 # Not in TRAIN: it brings torchvision, for which pip replaces a torch that is there (docs/dependencies.md).
 TIMM = ['timm>=1.0.12,<2', 'safetensors>=0.4,<1']
+# The simulated gripper of test/grasping (make grasp).
+SIM = ['mujoco>=3.3,<4']
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
@@ -90,9 +92,10 @@ setup(
         'synth': SYNTH,
         'train': TRAIN,
         'timm': TIMM,
+        'sim': SIM,
         'ros': ROS,
         'test': [*BENCH, *TEST],
-        'dev': [*BENCH, *ROS, *TEST, *ORACLES, *LINT],
+        'dev': [*BENCH, *SIM, *ROS, *TEST, *ORACLES, *LINT],
     },
     entry_points={
         'console_scripts': [

@@ -102,6 +102,29 @@ def draw_conditions(rng: np.random.Generator) -> Conditions:
     )
 
 
+def scene_lights(conditions: Conditions, rng: np.random.Generator, cam_from_world: RigidTransform) -> Lights:
+    """The lights of a world in the camera's frame; their strength differs from view to view."""
+    sun = cam_from_world.rotation @ conditions.sun
+    colour = np.array([1.0, 0.98, 0.94]) * rng.uniform(0.8, 1.15)
+    return Lights(
+        lights=(Light(sun / np.linalg.norm(sun), colour),),
+        sky=np.full(3, conditions.sky),
+        ground=np.full(3, 0.55 * conditions.sky),
+        up=cam_from_world.rotation[:, 2],
+        softness_px=1.0,
+        shadow_strength=0.8,
+    )
+
+
+def sense(conditions: Conditions, rng: np.random.Generator, rgb: ImageArray) -> ImageArray:
+    """The sensor: lens blur, tint, exposure and noise."""
+    blurred = cv2.GaussianBlur(rgb.astype(np.float64), (0, 0), conditions.blur)
+    image = blurred * conditions.tint * rng.uniform(0.85, 1.15)
+    image += rng.normal(0.0, conditions.noise, image.shape)
+    sensed: ImageArray = np.clip(np.round(image), 0, 255).astype(np.uint8)
+    return sensed
+
+
 def views(seed: int, number: int, count: int) -> Iterator[ImageRecord]:
     """Render views 0..count-1 of world `number`, the rover at least LEAST_VISIBLE visible in each.
 
@@ -139,12 +162,14 @@ class _Stage:
             cam_from_world, paddle = self._place(rng)
             rover = self._rover.item(cam_from_world, OBJ_ID)
             items = [rover, *(thing.item(cam_from_world) for thing in (*self._things, *paddle))]
-            frame = self._renderer.render(self._conditions.camera, items, self._lights(rng, cam_from_world))
+            frame = self._renderer.render(
+                self._conditions.camera, items, scene_lights(self._conditions, rng, cam_from_world)
+            )
             instance = self._instance(rover, frame.ids == OBJ_ID)
             seen = np.count_nonzero(instance.mask_visible)
             if seen and seen >= LEAST_VISIBLE * (instance.pixels_all or 0):
                 break
-        image = self._sensed(rng, frame.rgb)
+        image = sense(self._conditions, rng, frame.rgb)
         return ImageRecord(index, self._conditions.camera, image, None, (instance,), cam_from_world)
 
     def _place(self, rng: np.random.Generator) -> tuple[RigidTransform, list[Thing]]:
@@ -162,30 +187,9 @@ class _Stage:
         yaw = azimuth + math.pi / 2 + rng.uniform(-0.6, 0.6)
         return cam_from_world, [Thing(self._board, turned(yaw, centre), roughness=0.5)]
 
-    def _lights(self, rng: np.random.Generator, cam_from_world: RigidTransform) -> Lights:
-        sky = self._conditions.sky
-        sun = cam_from_world.rotation @ self._conditions.sun
-        colour = np.array([1.0, 0.98, 0.94]) * rng.uniform(0.8, 1.15)
-        return Lights(
-            lights=(Light(sun / np.linalg.norm(sun), colour),),
-            sky=np.full(3, sky),
-            ground=np.full(3, 0.55 * sky),
-            up=cam_from_world.rotation[:, 2],
-            softness_px=1.0,
-            shadow_strength=0.8,
-        )
-
     def _instance(self, rover: RenderItem, visible: AnyArray) -> InstanceRecord:
         whole = self._wide.full_mask(self._wide_camera, rover)
         x, y, width, height = cv2.boundingRect(whole.view(np.uint8))
         box = np.array([x, y, x + width - 1.0, y + height - 1.0]) - MARGIN
         inside = np.ascontiguousarray(whole[MARGIN : MARGIN + HEIGHT, MARGIN : MARGIN + WIDTH])
         return InstanceRecord(OBJ_ID, rover.cam_from_obj, inside, visible, box, int(np.count_nonzero(whole)))
-
-    def _sensed(self, rng: np.random.Generator, rgb: ImageArray) -> ImageArray:
-        """The sensor: lens blur, tint, exposure and noise."""
-        blurred = cv2.GaussianBlur(rgb.astype(np.float64), (0, 0), self._conditions.blur)
-        image = blurred * self._conditions.tint * rng.uniform(0.85, 1.15)
-        image += rng.normal(0.0, self._conditions.noise, image.shape)
-        sensed: ImageArray = np.clip(np.round(image), 0, 255).astype(np.uint8)
-        return sensed

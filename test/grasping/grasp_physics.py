@@ -17,9 +17,10 @@ from kd6d_ros.geometry.transforms import quaternion_xyzw, rotation_from_xyzw
 from kd6d_ros.types import RigidTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from grasp_plan import PlannedGrasp
+
     from kd6d_ros.types import Mesh
 
 STEP_S = 0.002
@@ -39,6 +40,9 @@ REACH, LIFT = 0.12, 0.12
 APPROACH_S, CLOSE_S, LIFT_S, HOLD_S = 0.8, 0.5, 1.0, 1.0
 FINGER = (0.018, 0.008, 0.100)
 """Width, thickness and length of a finger."""
+AWAY = (0.0, 0.0, -5.0)
+CHECK_STEPS = 5
+"""Contacts are looked at once in so many steps."""
 ARM = ('x', 'y', 'z', 'yaw', 'pitch', 'roll')
 
 
@@ -84,7 +88,7 @@ def part_geom(points: np.ndarray) -> str:
 
 
 def scene_xml(mesh: Mesh, table: Sequence[float], clutter: Sequence[str] = ()) -> str:
-    """MJCF of everything. `table`: centre x, y and size x, y, thickness; `clutter`: further geoms of the world."""
+    """MJCF of everything. `table`: centre x, y and size x, y, thickness; `clutter`: geoms of still things."""
     x, y, length, width, thickness = table
     gap, (wide, thick, long) = WIDEST / 2, FINGER
     pieces = '\n'.join(part_geom(points) for points in parts(mesh))
@@ -103,6 +107,7 @@ def scene_xml(mesh: Mesh, table: Sequence[float], clutter: Sequence[str] = ()) -
         f'<geom name="{name}" type="box" size="{wide / 2} {thick / 2} {long / 2}" mass="0.05" class="hand"/></body>'
         for name, side in (('left', 1), ('right', -1))
     )
+    still = ''.join(f'<body name="clutter{n}" mocap="true">{geom}</body>' for n, geom in enumerate(clutter))
     return f"""
 <mujoco>
   <option timestep="{STEP_S}" integrator="implicitfast" cone="elliptic" impratio="10"/>
@@ -114,7 +119,7 @@ def scene_xml(mesh: Mesh, table: Sequence[float], clutter: Sequence[str] = ()) -
     <light pos="0 -0.5 1.5" dir="0 0.3 -1"/>
     <geom name="table" type="box" pos="{x} {y} {-thickness / 2}" size="{length / 2} {width / 2} {thickness / 2}"
       friction="{FRICTION} 0.005 0.0001" rgba="0.6 0.45 0.3 1"/>
-    {''.join(clutter)}
+    {still}
     <body name="object"><freejoint/>{pieces}</body>
     <body name="hand" pos="0 0 0" gravcomp="1">{arm}
       <geom type="box" pos="0 0 {-long - 0.02}" size="0.03 {gap + thick} 0.02" mass="0.6" class="hand"/>
@@ -153,9 +158,18 @@ class Simulation:
         numbers = self.data.qpos[self._object : self._object + 7]
         return RigidTransform(rotation_from_xyzw(numbers[[4, 5, 6, 3]]), numbers[:3])
 
-    def place(self, world_from_obj: RigidTransform) -> None:
-        """Put the object somewhere, the hand far above, and let the object come to rest."""
+    def place(self, world_from_obj: RigidTransform, clutter: Mapping[int, RigidTransform] | None = None) -> None:
+        """Put the object and the clutter somewhere, the hand far above, and let the object come to rest.
+
+        Args:
+            clutter: places by number; pieces that have none are out of the way.
+        """
         mujoco.mj_resetData(self.model, self.data)
+        self.data.mocap_pos[:] = AWAY
+        for number, pose in (clutter or {}).items():
+            x, y, z, w = quaternion_xyzw(pose.rotation)
+            body = self.model.body(f'clutter{number}').mocapid[0]
+            self.data.mocap_pos[body], self.data.mocap_quat[body] = pose.translation, (w, x, y, z)
         x, y, z, w = quaternion_xyzw(world_from_obj.rotation)
         self.data.qpos[self._object : self._object + 7] = (*world_from_obj.translation, w, x, y, z)
         self._set_hand(RigidTransform(np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0])), WIDEST)
@@ -199,11 +213,11 @@ class Simulation:
         """A straight line without a turn, gently begun and ended."""
         path = end.translation - start.translation
         forward = path / np.linalg.norm(path)
-        for share in np.linspace(0.0, 1.0, round(seconds / STEP_S)):
+        for step, share in enumerate(np.linspace(0.0, 1.0, round(seconds / STEP_S))):
             smooth = share * share * (3 - 2 * share)
             self.data.ctrl[:3] = start.translation + smooth * path
             mujoco.mj_step(self.model, self.data)
-            if stops and self._pushed_back(forward) > STOP_FORCE:
+            if stops and step % CHECK_STEPS == 0 and self._pushed_back(forward) > STOP_FORCE:
                 return 'hit something'
         return ''
 
