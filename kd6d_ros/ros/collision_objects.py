@@ -42,7 +42,7 @@ SPECS = {
         ParameterSpec(
             'shape', 'mesh', 'Shape of an object: its mesh, or the box of its detection.', choices=('mesh', 'box')
         ),
-        ParameterSpec('max_triangles', 1000, 'A mesh with more triangles is thinned out.', 4, 100_000),
+        ParameterSpec('max_triangles', 5000, 'A mesh with more triangles is thinned out.', 4, 100_000),
         ParameterSpec(
             'target_frame', '', "Frame of the objects, for instance the planning frame; empty: the detections' own."
         ),
@@ -115,10 +115,14 @@ class CollisionObjectsNode(Node):
         return values
 
     def _check(self, parameters: Iterable[Any]) -> SetParametersResult:
-        try:
-            changed = {item.name: coerce(SPECS[item.name], item.value) for item in parameters if item.name in SPECS}
-        except ConfigError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        changed = {}
+        for item in (item for item in parameters if item.name in SPECS):
+            if not SPECS[item.name].dynamic:
+                return SetParametersResult(successful=False, reason=f'parameter {item.name} is fixed at the start')
+            try:
+                changed[item.name] = coerce(SPECS[item.name], item.value)
+            except ConfigError as error:
+                return SetParametersResult(successful=False, reason=str(error))
         self._values.update(changed)
         return SetParametersResult(successful=True)
 

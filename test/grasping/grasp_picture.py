@@ -34,8 +34,11 @@ def main(out: Path) -> int:
         return 1
     camera = mujoco.MjvCamera()
     camera.lookat[:] = simulation.world_from_obj.translation
-    camera.distance, camera.azimuth, camera.elevation = 0.62, 60.0, -18.0
-    with mujoco.Renderer(simulation.model, HEIGHT, WIDTH) as renderer:
+    camera.distance, camera.azimuth, camera.elevation = 0.50, 75.0, -35.0
+    model = simulation.model
+    model.vis.headlight.ambient[:], model.vis.headlight.diffuse[:] = 0.45, 0.5
+    model.geom_rgba[model.geom_bodyid == model.body('object').id] = (0.95, 0.6, 0.2, 1.0)
+    with mujoco.Renderer(model, HEIGHT, WIDTH) as renderer:
         renderer.update_scene(simulation.data, camera)
         held = renderer.render()
     both = np.concatenate([cv2.resize(seen, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), held], axis=1)
