@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kd6d_ros.ros.main import _cure, main
+from kd6d_ros.ros.main import import_cure, main
 
 
 def test_help_and_stray_arguments(capsys):
@@ -27,7 +27,7 @@ def test_help_and_stray_arguments(capsys):
     ],
 )
 def test_a_missing_package_names_the_cure(module, text):
-    assert text in _cure(ImportError(f"No module named '{module}'", name=module))
+    assert text in import_cure(ImportError(f"No module named '{module}'", name=module))
 
 
 BLOCKED = """
