@@ -1,6 +1,6 @@
 # Every target does its own set-up in .venv; a second run finds the stamps and is quick.
 #   make demo    the whole way on the shipped bag, without ROS 2 installed and without torch
-#   make test    all tests, also on Python 3.10 and 3.12 where they exist
+#   make test    all tests, and the quick ones of the robot side on Python 3.10 and 3.12 where they exist
 #   make lint    ruff, mypy, import walls
 #   make bench   speed figures of this machine
 #   make hostile 2,000 malformed messages to the real node, a few minutes
@@ -123,7 +123,7 @@ ifeq ($(PYTHON310),)
 	@echo "skipped: robot-side tests on Python 3.10 (no python3.10 on PATH)"
 else
 	@$(MAKE) .venv310/.made
-	.venv310/bin/python -m pytest -m 'not gpu and not render' $(PYTEST_ARGS) $(ROBOT_TESTS)
+	.venv310/bin/python -m pytest -m 'not gpu and not render and not slow' $(PYTEST_ARGS) $(ROBOT_TESTS)
 endif
 
 test-python312:
@@ -131,7 +131,7 @@ ifeq ($(PYTHON312),)
 	@echo "skipped: robot-side tests on Python 3.12 (no python3.12 on PATH)"
 else
 	@$(MAKE) .venv312/.made
-	.venv312/bin/python -m pytest -m 'not gpu and not render' $(PYTEST_ARGS) $(ROBOT_TESTS)
+	.venv312/bin/python -m pytest -m 'not gpu and not render and not slow' $(PYTEST_ARGS) $(ROBOT_TESTS)
 endif
 
 .venv310/.made: $(PACKAGING) $(INTERFACES)
