@@ -7,6 +7,7 @@ and wait to be killed), limit (most bytes of a file that the process may write).
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from kd6d_ros.inference.engines import engine_cache, select
 
 
 def main() -> int:
+    # A shell starts what it puts in the background with Ctrl-C ignored, and so may whatever runs these tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = json.loads(Path(sys.argv[1]).read_text())
 
     def wait_to_be_killed(*_):
