@@ -7,7 +7,6 @@ better placed ones is what these figures tell.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,7 @@ from kd6d_ros.inference.crop import Crop
 from kd6d_ros.training.checkpoint import load_checkpoint
 from kd6d_ros.training.frames import FramePack, pack_frames
 from kd6d_ros.training.study.plan import TEACHER
+from kd6d_ros.training.study.runs import write_record
 from kd6d_ros.training.validation import most_visible
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ def run_figures(plan: StudyPlan, key: str) -> CloudFigures | None:
     pack = pack_of_tests(plan, checkpoint.objects, Path(checkpoint.recipe.data.cache))
     targets = drawn(pack, OBJECTS, plan.settings.min_visible)
     found = figures([cloud(frame, row, checkpoint) for frame, row in targets])
-    aside = folder / f'.{FILE}'
-    aside.write_text(json.dumps({'objects': OBJECTS, **found._asdict()}), encoding='utf-8')
-    os.replace(aside, path)
+    write_record(path, {'objects': OBJECTS, **found._asdict()})
     return found
 
 

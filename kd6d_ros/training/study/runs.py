@@ -100,10 +100,15 @@ def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
         'parameters': parameter_count(checkpoint.network), 'commit': checkpoint.facts.get('commit', ''),
         'seconds': round(time.monotonic() - start, 1), **photos,
     }  # fmt: skip
-    aside = folder / f'.{RESULT}'
-    aside.write_text(json.dumps(record, indent=1), encoding='utf-8')
-    os.replace(aside, folder / RESULT)
+    write_record(folder / RESULT, record)
     return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """As JSON, whole or not at all."""
+    aside = path.with_name(f'.{path.name}')
+    aside.write_text(json.dumps(record, indent=1), encoding='utf-8')
+    os.replace(aside, path)
 
 
 def _photos(
