@@ -16,6 +16,8 @@ from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import Estimate
 from kd6d_ros.geometry.draw import PALETTE, draw_pose
 from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.object_meshes import object_meshes
+from kd6d_ros.inference.outlines import PURPOSE, Outlines
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.types import Detection
 
@@ -75,6 +77,7 @@ class DatasetRun:
             raise ConfigError(f'bundle {bundle.name!r} cannot search a whole image; give boxes with --detections')
         for scene_id, image_id in self._targets:
             self.dataset.scene(options.split, scene_id).image_path(image_id)
+        self._outlines = self._make_outlines()
         self._seconds: List[float] = []
         self._found = 0
         self._boxes = 0
@@ -97,6 +100,14 @@ class DatasetRun:
             raise DatasetError(f'{path}: has no target of bundle {self.bundle.name!r} (object ids {ids})')
         return dict(list(images.items())[: self.options.limit]), foreign
 
+    def _make_outlines(self) -> Optional[Outlines]:
+        """With the dataset's meshes where it has any, else with those of the bundle."""
+        if not self.options.settings.fit_outline:
+            return None
+        folder, names = self.dataset.root / 'models', self.bundle.names
+        meshes = object_meshes(self.bundle, names, PURPOSE, folder) if folder.is_dir() else None
+        return Outlines(self.bundle, names, meshes)
+
     def run(self, engine: Engine, progress: Optional[Progress] = None) -> List[Estimate]:
         """Estimate every target.
 
@@ -107,7 +118,7 @@ class DatasetRun:
         most = max(count for counts in self._targets.values() for count in counts.values())
         find = self._detections is None
         settings = replace(self.options.settings, track=False, find=find, max_instances=min(most, 50))
-        estimator = PoseEstimator(self.bundle, engine, settings)
+        estimator = PoseEstimator(self.bundle, engine, settings, outlines=self._outlines)
         drawn = self._to_draw()
         out: List[Estimate] = []
         start = perf_counter()

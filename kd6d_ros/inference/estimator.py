@@ -1,7 +1,7 @@
 """The only way from an image to poses: the node, the benchmark and the evaluation all call this.
 
     image + camera -> where? (tracked region, given detections, or the whole frame) -> crop -> network
-      -> cells of one instance -> PnP -> gates -> identity over time -> PoseEstimate
+      -> cells of one instance -> PnP -> gates (-> fit to the outline -> gates) -> identity over time -> PoseEstimate
 
 Nothing that fails a gate is returned, nothing is carried over from an earlier image, and every refusal is
 in ``report``.
@@ -20,6 +20,7 @@ from kd6d_ros.inference import gates
 from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
 from kd6d_ros.inference.measure import Frame, Measurer, Request
+from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.records import FrameReport
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.inference.tracking import Tracker
@@ -58,12 +59,16 @@ class PoseEstimator:
         engine: Engine,
         settings: Optional[EstimatorSettings] = None,
         keep_evidence: bool = False,
+        outlines: Optional[Outlines] = None,
     ) -> None:
-        """`keep_evidence`: the report holds the evidence of every returned pose, as calibration needs it.
+        """
+        Args:
+            keep_evidence: the report holds the evidence of every returned pose, as calibration needs it.
+            outlines: for ``EstimatorSettings.fit_outline``; None: of the bundle's own meshes.
 
         Raises:
             ConfigError: settings name an object that the bundle does not know.
-            BundleError: a covariance that this version cannot read.
+            BundleError: a covariance that this version cannot read, or no mesh to fit the outline of.
         """
         self.bundle, self.engine = bundle, engine
         self._uncertainty = Uncertainty(bundle, keep_evidence)
@@ -72,6 +77,7 @@ class PoseEstimator:
         self._wanted = [bundle.index(name) for name in names]
         decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)
         self._measurer = Measurer(bundle, engine, self.settings, decode)
+        self._outlines = (outlines or Outlines(bundle, names)) if self.settings.fit_outline else None
         self._tracker = Tracker(self.settings)
         self._last_search = -np.inf
         self._report = FrameReport()
@@ -238,8 +244,13 @@ class PoseEstimator:
             if item is None:
                 continue
             rejection = gates.check(item, self.settings, frame.camera, frame.workspace)
+            if rejection is None and self._outlines is not None:
+                fitted = self._outlines.fit(frame, item)
+                rejection = gates.check(fitted, self.settings, frame.camera, frame.workspace)
+            else:
+                fitted = item
             if rejection is None:
-                out.append(item)
+                out.append(fitted)
             else:
                 frame.rejections.append(rejection)
         return out

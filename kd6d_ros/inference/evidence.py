@@ -18,6 +18,7 @@ from kd6d_ros.inference.pnp_surface import CORNER_WEIGHT, LEAST_POINTS
 from kd6d_ros.inference.robust import geman_mcclure
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.outline_view import MaskMap
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import AnyArray, Camera, FloatArray, RigidTransform
 
@@ -36,7 +37,7 @@ LEAST = 1e-3
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a pose was solved from. points (8, 3) [m]; pixels (K, 8, 2) [image px]; scores (K,); threshold [px];
-    cell_area: of one surface cell [image px^2]."""
+    cell_area: of one surface cell [image px^2]; mask: where the network sees the object, if it says so."""
 
     points: AnyArray
     pixels: AnyArray
@@ -44,6 +45,7 @@ class Predictions:
     surface: Optional[SurfaceCloud]
     threshold: float
     cell_area: float
+    mask: Optional[MaskMap] = None
 
 
 @dataclass(frozen=True, eq=False)

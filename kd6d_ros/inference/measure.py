@@ -14,6 +14,7 @@ from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.decode import CellCloud, box_iou, decode_instances
 from kd6d_ros.inference.evidence import Predictions
 from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.outline_view import MaskMap
 from kd6d_ros.inference.pnp_surface import solve_with_surface
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
 from kd6d_ros.inference.surface import surface_cloud
@@ -151,7 +152,13 @@ class Measurer:
             mode=mode,
             track=track,
             predictions=Predictions(
-                model.keypoints, pixels, cloud.scores, surface, threshold, self._cell_area(cells, crop)
+                model.keypoints,
+                pixels,
+                cloud.scores,
+                surface,
+                threshold,
+                self._cell_area(cells, crop),
+                None if cells.surface is None else MaskMap(cells.surface[cloud.class_index][3], crop),
             ),
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 if TYPE_CHECKING:
     from kd6d_ros.inference.evidence import Evidence
 
-STAGES = ('preprocess', 'inference', 'decode', 'pnp', 'covariance', 'total')
+STAGES = ('preprocess', 'inference', 'decode', 'pnp', 'outline', 'covariance', 'total')
 """Keys of FrameReport.stages [s]; 'total' also holds checks, gates and tracking."""
 
 

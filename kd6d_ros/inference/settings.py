@@ -75,6 +75,11 @@ class EstimatorSettings:
     refine_crops: int = _setting(
         1, 'How often a found or detected object is measured again in a crop around its first pose.', 0, 3
     )
+    fit_outline: bool = _setting(
+        False,
+        'Fit the outline of the mesh to the image after PnP: a better distance for some milliseconds per object. '
+        'Needs a mesh of every object.',
+    )
     tracking_timeout_s: float = _setting(
         1.0, 'Seconds after which an object that was not seen loses its instance id.', 0.0, 3600.0
     )

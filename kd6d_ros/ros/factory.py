@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Sequence
 
 from kd6d_ros.errors import BundleError, ConfigError
@@ -47,18 +46,22 @@ def load_estimator(values: Mapping[str, Any], settings: EstimatorSettings) -> Lo
     from kd6d_ros.inference.engines.select import make_engine
     from kd6d_ros.inference.estimator import PoseEstimator
     from kd6d_ros.inference.locate import find_bundle
+    from kd6d_ros.inference.outlines import Outlines
 
     if not values['bundle']:
         raise ConfigError('parameter bundle is empty: set it to the name or the folder of a model bundle')
     bundle = load_bundle(find_bundle(values['bundle']))
     engine = make_engine(bundle, values['engine'], values['precision'], values['threads'] or None)
 
-    def build(chosen: EstimatorSettings) -> Estimator:
-        return PoseEstimator(bundle, engine, chosen)
-
     names = settings.objects or bundle.names
     models = {name: with_mesh(bundle, name, values['meshes']) for name in names}
     check_names(models)
+    meshes = {name: model.mesh for name, model in models.items() if model.mesh is not None}
+    outlines = Outlines(bundle, list(names), meshes) if settings.fit_outline else None
+
+    def build(chosen: EstimatorSettings) -> Estimator:
+        return PoseEstimator(bundle, engine, chosen, outlines=outlines)
+
     warm_up = getattr(engine, 'warm_up', None)
     if warm_up is not None:
         warm_up()
@@ -72,19 +75,9 @@ def with_mesh(bundle: Bundle, name: str, folder: str) -> ObjectModel:
     Raises:
         BundleError, ConfigError, MeshError: the mesh cannot be read.
     """
-    from kd6d_ros.geometry.meshes import validate_mesh
-    from kd6d_ros.geometry.ply import read_ply
-    from kd6d_ros.inference.bundle import load_mesh
+    from kd6d_ros.inference.object_meshes import object_mesh
 
-    model = bundle.object(name)
-    if not folder:
-        return replace(model, mesh=load_mesh(bundle, name))
-    if not Path(folder).expanduser().is_dir():
-        raise ConfigError(f'parameter meshes: {folder} is no folder: set it to one with obj_{model.obj_id:06d}.ply')
-    path = Path(folder).expanduser() / f'obj_{model.obj_id:06d}.ply'
-    mesh = read_ply(path, 0.001)
-    validate_mesh(mesh, str(path))
-    return replace(model, mesh=mesh)
+    return replace(bundle.object(name), mesh=object_mesh(bundle, name, folder))
 
 
 def check_names(names: Sequence[str] | Mapping[str, Any]) -> None:

@@ -135,6 +135,10 @@ NODE_PARAMETERS = (
 )
 
 
+LOADED_ONCE = ('objects', 'fit_outline')
+"""Settings for which something is loaded while the node is configured."""
+
+
 def setting_specs() -> Tuple[ParameterSpec, ...]:
     """EstimatorSettings as parameters; `objects` is a list of names or one comma-separated string."""
     specs = []
@@ -148,7 +152,7 @@ def setting_specs() -> Tuple[ParameterSpec, ...]:
                 str(meta['description']) + (' A list, or one string with commas.' if names else ''),
                 meta['min'],
                 meta['max'],
-                dynamic=not names,
+                dynamic=item.name not in LOADED_ONCE,
             )
         )
     return tuple(specs)

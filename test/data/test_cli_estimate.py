@@ -270,3 +270,45 @@ def test_a_wrong_setting_is_one_line(patched, dataset, detections, tmp_path, cap
     assert message in error
     assert '\n' not in error
     assert not (tmp_path / 'results.csv').exists()
+
+
+def test_outlines_need_meshes(patched, dataset, detections, tmp_path, capsys):
+    assert estimate_with(dataset, detections, tmp_path, 'fit_outline=true') == 2
+    assert 'mesh' in capsys.readouterr().err
+
+
+BOX_PLY = """ply
+format ascii 1.0
+element vertex 8
+property float x
+property float y
+property float z
+element face 12
+property list uchar int vertex_indices
+end_header
+"""
+
+
+def test_outlines_of_the_dataset_s_meshes(monkeypatch, patched, dataset, detections, tmp_path):
+    quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+    faces = ''.join(f'3 {a} {b} {c}\n3 {a} {c} {d}\n' for a, b, c, d in quads)
+    (dataset / 'models').mkdir(exist_ok=True)
+    for model in (MUG, BRICK):
+        rows = ''.join(f'{x} {y} {z}\n' for x, y, z in 1000 * model.keypoints)
+        (dataset / 'models' / f'obj_{model.obj_id:06d}.ply').write_text(BOX_PLY + rows + faces)
+    sizes = {MUG.obj_id: 0.1 * 0.08, BRICK.obj_id: 0.12 * 0.08}
+    seen = set()
+
+    def nearer(outline, image, camera, pose, *rest):
+        above = outline.seen(np.eye(3), np.array([0, 0, 5.0]), K, (640, 480), 50).points
+        seen.add(round(float(np.prod(np.ptp(above[:, :2], axis=0))), 4))
+        return RigidTransform(pose.rotation, pose.translation - [0, 0, 0.05])
+
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', nearer)
+    assert estimate_with(dataset, detections, tmp_path, 'fit_outline=true') == 0
+    results = read_results(tmp_path / 'results.csv')
+    assert {item.obj_id for item in results} == {1, 7}
+    for item in results:
+        truth = POSES[item.obj_id]
+        assert np.linalg.norm(item.cam_from_obj.translation - truth.translation + [0, 0, 0.05]) < 0.01
+    assert seen == {round(value, 4) for value in sizes.values()}

@@ -6,14 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from kd6d_ros.errors import CameraError, ConfigError, ImageError
+from kd6d_ros.errors import BundleError, CameraError, ConfigError, ImageError
 from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
 from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.outline_fit import fit_outline
+from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.records import STAGES
 from kd6d_ros.inference.settings import EstimatorSettings
-from kd6d_ros.types import Detection, RigidTransform
+from kd6d_ros.types import Detection, Mesh, RigidTransform
 
 
 def at(x, y, z, rotation=(0.4, 0.8, 0.2)):
@@ -354,6 +356,7 @@ def test_stages_are_measured(bundle, camera, image, fake):
     robot.estimate(image, camera, 0.0)
     stages = robot.report.stages
     assert set(stages) == set(STAGES)
+    assert stages.pop('outline') == 0  # not asked for
     assert all(value > 0 for value in stages.values())
     assert sum(value for key, value in stages.items() if key != 'total') <= stages['total']
 
@@ -372,3 +375,69 @@ def test_bad_input_is_refused_in_one_line(bundle, camera, image, fake):
         robot.estimate(image, camera, float('nan'))
     with pytest.raises(ConfigError, match=r"no object 'cup': it knows mug, off, brick"):
         estimator(bundle, fake, objects=['cup'])
+
+
+BLOCK = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6],
+                  [0, 6, 4], [1, 5, 7], [1, 7, 3]])  # fmt: skip
+"""Triangles of a box whose corners are in the order of keypoints."""
+
+
+def painted(camera, model, pose):
+    """A red object before green noise."""
+    rng = np.random.default_rng(0)
+    picture = rng.normal((60, 150, 70), 15, (camera.height, camera.width, 3))
+    own = np.zeros((camera.height, camera.width), np.uint8)
+    for triangle in project(camera, pose.apply(model.keypoints))[BLOCK]:
+        cv2.fillConvexPoly(own, np.round(triangle * 16).astype(np.int32), 1, cv2.LINE_8, 4)
+    picture[own > 0] = rng.normal((190, 60, 50), 15, (int(own.sum()), 3))
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def test_the_outline_corrects_a_distance(monkeypatch, bundle, camera, image, fake):
+    """The network sees the coordinate image, with the mug a tenth too far; the outline is that of the true mug."""
+    truth = at(0.02, -0.01, 0.7)
+    model = bundle.object('mug')
+    fake.scene = [('mug', RigidTransform(truth.rotation, truth.translation * 1.1))]
+    outlines = Outlines(bundle, ['mug'], {'mug': Mesh(model.keypoints, BLOCK)})
+    plain = estimator(bundle, fake, objects=('mug',))
+    fitted = PoseEstimator(bundle, fake, EstimatorSettings(objects=('mug',), fit_outline=True), outlines=outlines)
+    seen = painted(camera, model, truth)
+    inner = fit_outline_with(seen)
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', inner)
+    for robot, most in ((plain, None), (fitted, 0.01)):
+        (pose,) = robot.estimate(image, camera, 0.0)
+        off = abs(pose.cam_from_obj.translation[2] / 0.7 - 1)
+        assert off == pytest.approx(0.1, abs=0.01) if most is None else off < most
+        assert robot.report.poses == 1
+    assert robot.report.stages['outline'] > 0
+    # What is tracked is the fitted pose.
+    (region,) = [item.box for item in robot.report.regions if item.mode == 'measure']
+    robot.estimate(image, camera, 0.03)
+    (tracked,) = [item.box for item in robot.report.regions if item.mode == 'tracked']
+    assert (tracked[2] - tracked[0]) > 1.05 * (region[2] - region[0])
+
+
+def fit_outline_with(picture):
+    """``fit_outline`` that looks at `picture` instead of the image of the frame."""
+
+    def fit(model, image, *rest):
+        return fit_outline(model, picture, *rest)
+
+    return fit
+
+
+def test_a_fitted_pose_meets_the_gates_too(monkeypatch, bundle, camera, image, fake):
+    truth = at(0.02, -0.01, 0.7)
+    fake.scene = [('mug', truth)]
+    outlines = Outlines(bundle, ['mug'], {'mug': Mesh(bundle.object('mug').keypoints, BLOCK)})
+    far = RigidTransform(truth.rotation, truth.translation * 1.2)
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', lambda *_: far)
+    settings = EstimatorSettings(objects=('mug',), fit_outline=True, max_distance=0.8)
+    robot = PoseEstimator(bundle, fake, settings, outlines=outlines)
+    assert robot.estimate(image, camera, 0.0) == []
+    assert [item.reason for item in robot.report.rejections] == [gates.TOO_FAR]
+
+
+def test_no_outline_without_a_mesh(bundle, fake):
+    with pytest.raises(BundleError, match=r"'fake' carries no mesh of 'mug', which fit_outline needs: give a folder"):
+        estimator(bundle, fake, fit_outline=True)

@@ -1,0 +1,149 @@
+"""The outline of a mesh under a pose: where its silhouette ends in the image, and which points of the mesh are there.
+
+An edge of the mesh lies on an outline where one of its two faces looks to the camera and the other does not. Of those
+edges the ones before the object itself are left out: beyond the outline there must be no object any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional, Tuple
+
+import cv2
+import numpy as np
+
+from kd6d_ros.geometry.simplify import simplified
+
+if TYPE_CHECKING:
+    from kd6d_ros.types import AnyArray, FloatArray, Mesh
+
+NEAREST = 1e-3
+"""A mesh that comes nearer to the camera plane than this [m] has no outline."""
+
+MOST_FACES = 700
+"""A finer mesh is simplified: every face that looks to the camera is drawn for each outline."""
+
+BEYOND_PX = 2.0
+"""How far outside of an edge there must be no object any more [px]."""
+
+_SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class OutlinePoints:
+    """points (N, 3) [m, object frame], their pixels (N, 2) and the outward normals (N, 2) there; silhouette (H, W)
+    uint8, 255 where the object is."""
+
+    points: FloatArray
+    pixels: FloatArray
+    normals: FloatArray
+    silhouette: AnyArray
+
+
+class OutlineModel:
+    """The edges of one mesh with the faces on both sides of them, ready to be seen from anywhere."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        """`mesh`: a valid one (``validate_mesh``)."""
+        self._vertices, faces = simplified(mesh.vertices, mesh.faces, MOST_FACES)
+        corners = self._vertices[faces]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(normals, axis=1)
+        proper = length > 1e-9 * float(length.max())
+        self._faces, self._normals = faces[proper], normals[proper] / length[proper, None]
+        self._offsets = np.einsum('fd,fd->f', self._normals, corners[proper, 0])
+        self._edges, self._sides, self._opposite = _edges(self._faces)
+
+    def seen(
+        self, rotation: FloatArray, translation: FloatArray, matrix: FloatArray, size: Tuple[int, int], count: int
+    ) -> Optional[OutlinePoints]:
+        """At most `count` points spread evenly over the outline.
+
+        Args:
+            rotation, translation: camera from object.
+            matrix: (3, 3) of a camera without distortion and skew.
+            size: width and height of the silhouette [px].
+
+        Returns:
+            None when the mesh comes too near to the camera, or none of it is seen.
+        """
+        moved = self._vertices @ rotation.T + translation
+        if moved[:, 2].min() <= NEAREST:
+            return None
+        pixels = moved[:, :2] / moved[:, 2:] * np.diag(matrix)[:2] + matrix[:2, 2]
+        if not (np.abs(pixels) < 1e4).all():
+            return None
+        front = self._normals @ (-translation @ rotation) > self._offsets
+        silhouette = _filled(pixels, self._faces[front], size)
+        sides = np.where(self._sides >= 0, front[self._sides], False)
+        chosen = np.flatnonzero(sides[:, 0] != sides[:, 1])
+        ends = self._edges[chosen]
+        opposite = self._opposite[chosen, np.where(sides[chosen, 0], 0, 1)]
+        length = np.linalg.norm(pixels[ends[:, 1]] - pixels[ends[:, 0]], axis=1)
+        real = length > 1e-6
+        if not real.any():
+            return None
+        row, share = _spread(length[real], count)
+        ends, opposite = ends[real][row], opposite[real][row]
+        points, at, normals = self._on_edges(ends, opposite, share, pixels, moved[:, 2])
+        free = ~_inside(silhouette, at + BEYOND_PX * normals)
+        return OutlinePoints(points[free], at[free], normals[free], silhouette)
+
+    def _on_edges(
+        self, ends: AnyArray, opposite: AnyArray, share: FloatArray, pixels: FloatArray, depth: FloatArray
+    ) -> Tuple[FloatArray, FloatArray, FloatArray]:
+        """Points of the object, pixels and outward normals at `share` (N,) of the edges `ends` (N, 2)."""
+        first, second = pixels[ends[:, 0]], pixels[ends[:, 1]]
+        at = first + share[:, None] * (second - first)
+        # Half-way in the image is not half-way on the edge.
+        near, far = depth[ends[:, 0]], depth[ends[:, 1]]
+        along = (share * near / (share * near + (1 - share) * far))[:, None]
+        points = (1 - along) * self._vertices[ends[:, 0]] + along * self._vertices[ends[:, 1]]
+        step = (second - first) / np.linalg.norm(second - first, axis=1, keepdims=True)
+        normals = np.stack([step[:, 1], -step[:, 0]], axis=1)
+        inward = np.einsum('nd,nd->n', pixels[opposite] - first, normals) > 0
+        normals[inward] *= -1
+        return points, at, normals
+
+
+def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray]:
+    """Edges (E, 2), the faces (E, 2) on both sides (-1: none) and the third vertex (E, 2) of each; of an edge with more
+    than two faces the first two count."""
+    ends = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    third = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
+    owner = np.tile(np.arange(len(faces)), 3)
+    edges, inverse, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse.reshape(-1), kind='stable')
+    first = np.cumsum(count) - count
+    second = np.where(count > 1, first + 1, first)
+    one, two = order[first], order[second]
+    sides = np.stack([owner[one], np.where(count > 1, owner[two], -1)], axis=1)
+    return edges, sides, np.stack([third[one], third[two]], axis=1)
+
+
+def _spread(length: FloatArray, count: int) -> Tuple[AnyArray, FloatArray]:
+    """For `count` places evenly over lines of these lengths, end to end: the line, and the share of it."""
+    ends = np.cumsum(length)
+    place = (np.arange(count) + 0.5) / count * ends[-1]
+    row = np.minimum(np.searchsorted(ends, place, side='right'), len(length) - 1)
+    share: FloatArray = np.clip(1.0 - (ends[row] - place) / length[row], 0.0, 1.0)
+    return row, share
+
+
+def _filled(pixels: FloatArray, faces: AnyArray, size: Tuple[int, int]) -> AnyArray:
+    """Silhouette (H, W) of some faces: 255 inside."""
+    out = np.zeros((size[1], size[0]), dtype=np.uint8)
+    fixed = np.round(pixels * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    # One polygon at a time: filled together, faces that overlap would cancel each other.
+    for triangle in fixed[faces]:
+        cv2.fillConvexPoly(out, triangle, 255, cv2.LINE_8, _SUBPIXEL_BITS)
+    return out
+
+
+def _inside(silhouette: AnyArray, pixels: FloatArray) -> AnyArray:
+    """Whether the silhouette covers pixels (N, 2); outside of the picture it covers nothing."""
+    column, row = np.round(pixels).astype(np.int64).T
+    height, width = silhouette.shape
+    within = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    covered: AnyArray = within & (silhouette[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)] > 0)
+    return covered
