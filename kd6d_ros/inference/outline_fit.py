@@ -44,8 +44,8 @@ DEPTH, LEAST_DEPTH_PX = 0.06, 3.0
 RING = 0.35
 """Width of the surroundings whose colours are learnt, as a share of the object's size."""
 
-TURN, DISTANCE, SHIFT = 0.2, 0.12, 0.03
-"""What the network's pose may be wrong by (standard deviations): rotation [rad], distance (relative), and place across
+TURN, DISTANCE, SHIFT = 0.28, 0.17, 0.042
+"""What any network's pose may be wrong by (standard deviations): rotation [rad], distance (relative), and place across
 the viewing ray as a share of the object's size."""
 
 TOGETHER = 4.0
@@ -86,6 +86,7 @@ def fit_outline(
     pose: RigidTransform,
     size: float,
     mask: Optional[MaskMap] = None,
+    certainty: Optional[FloatArray] = None,
 ) -> Optional[RigidTransform]:
     """The pose nearby whose outline fits the image best.
 
@@ -94,6 +95,8 @@ def fit_outline(
         pose: camera from object, to start from.
         size: of the object in the image [px].
         mask: where the network sees the object; without it everything in front of the object disturbs.
+        certainty: information (6, 6) of the pose to start from, by a left rotation vector [rad] and the translation
+            [m] in the camera frame. A good network's pose is held where it is, another one may move.
 
     Returns:
         None where there is no outline, too little of it to say anything, or no place nearby where it fits.
@@ -102,7 +105,7 @@ def fit_outline(
     if not start[1][2] > 0 or not size > 0:
         return None
     view = look(image, camera, start[1][:2] / start[1][2], size, mask)
-    hold = _hold(start[1], size / camera.matrix[0, 0])
+    hold = _loose(start[1], size / camera.matrix[0, 0]) + (0 if certainty is None else certainty)
     if view is None:
         return None
     now: Pose = start
@@ -117,8 +120,8 @@ def fit_outline(
     return RigidTransform(*now)
 
 
-def _hold(translation: FloatArray, size: float) -> FloatArray:
-    """Information (6, 6) that the network's pose holds the fit with; `size` of the object at distance 1."""
+def _loose(translation: FloatArray, size: float) -> FloatArray:
+    """Information (6, 6) that every start holds the fit with; `size` of the object at distance 1."""
     distance = translation[2]
     ray = translation / np.linalg.norm(translation)
     across, along = 1 / (SHIFT * size * distance) ** 2, 1 / (DISTANCE * distance) ** 2

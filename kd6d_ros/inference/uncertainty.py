@@ -33,7 +33,7 @@ class Uncertainty:
         self.evidence = ()
         if self._model is None and not self._keep:
             return [None] * len(published)
-        found = [_evidence(item, camera) for item, _ in published]
+        found = [candidate_evidence(item, camera) for item, _ in published]
         if self._keep:
             self.evidence = tuple(found)
         if self._model is None:
@@ -49,7 +49,8 @@ class Uncertainty:
         return after_symmetry(found, pose.translation - own)
 
 
-def _evidence(item: Candidate, camera: Camera) -> Evidence:
+def candidate_evidence(item: Candidate, camera: Camera) -> Evidence:
+    """What the local predictions of a candidate say about its pose."""
     assert item.predictions is not None, 'the measurer keeps them'
     ratio = item.inliers / max(item.correspondences, 1)
     visible = gates.visible_share(item.box, camera)
