@@ -1,4 +1,5 @@
-"""From a backbone's maps to one map of mask and code logits.
+"""From a backbone's maps to one map of mask and code logits, and the maps of equal width on the way there, one for
+each of `strides`, coarsest first.
 
 ``AsppDecoder`` is the described one, a quarter of the teacher's parameters and most of its work: 256 channels at half
 of the input's resolution. ``CompactDecoder`` does the same job for a small fraction of that: narrow, at a quarter of
@@ -49,15 +50,17 @@ class AsppDecoder(nn.Module):
 
     def __init__(self, channels: Mapping[int, int], width: int, outputs: int) -> None:
         super().__init__()
+        self.strides = (8, 4, 2)
         self.context = ParallelDilations(channels[8], width, ASPP_DILATIONS, normalised_mean=True)
         self.up1 = _upsample(width, width)
         self.up2 = _upsample(width + channels[4], width)
         self.output = nn.Conv2d(width + channels[2], outputs, 1)
 
-    def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        x = torch.cat([self.up1(self.context(maps[8])), maps[4]], 1)
-        out: Tensor = self.output(torch.cat([self.up2(x), maps[2]], 1))
-        return out
+    def forward(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        coarse = self.context(maps[8])
+        middle = self.up1(coarse)
+        fine = self.up2(torch.cat([middle, maps[4]], 1))
+        return self.output(torch.cat([fine, maps[2]], 1)), (coarse, middle, fine)
 
 
 class CompactDecoder(nn.Module):
@@ -66,7 +69,7 @@ class CompactDecoder(nn.Module):
     def __init__(self, channels: Mapping[int, int], width: int, outputs: int) -> None:
         super().__init__()
         strides = sorted((stride for stride in channels if stride > FINEST), reverse=True)
-        self.strides = [*strides, FINEST]
+        self.strides = (*strides, FINEST)
         self.context = ParallelDilations(channels[strides[0]], width, COMPACT_DILATIONS, normalised_mean=False)
         self.laterals = nn.ModuleDict(
             {str(s): nn.Conv2d(channels[s], width, 1) for s in self.strides[1:] if s in channels}
@@ -74,15 +77,16 @@ class CompactDecoder(nn.Module):
         self.merged = nn.ModuleList(conv_unit(width, width, 3) for _ in self.strides[1:])
         self.output = nn.Sequential(conv_unit(width, width, 3), nn.Conv2d(width, outputs, 1))
 
-    def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
+    def forward(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = self.context(maps[self.strides[0]])
+        made = [x]
         for stride, layer in zip(self.strides[1:], self.merged, strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode='nearest')
             if str(stride) in self.laterals:
                 x = x + self.laterals[str(stride)](maps[stride])
             x = layer(x)
-        out: Tensor = self.output(x)
-        return out
+            made.append(x)
+        return self.output(x), tuple(made)
 
 
 def _unit(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:

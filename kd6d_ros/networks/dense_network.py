@@ -16,10 +16,12 @@ from kd6d_ros.networks.spec import NetworkSpec
 
 class DenseOutput(NamedTuple):
     """mask (N, C, h, w) and code (N, C, 16, h, w), logits, float32, first split first; h and w are the input's over
-    ``spec.code_stride``."""
+    ``spec.code_stride``; maps: what the decoder made on the way, (N, channels, H / stride, W / stride) for each of
+    ``decoder.strides``."""
 
     mask: Tensor
     code: Tensor
+    maps: tuple[Tensor, ...] = ()
 
 
 class DenseNetwork(nn.Module):
@@ -38,6 +40,6 @@ class DenseNetwork(nn.Module):
         self.register_buffer('std', 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> DenseOutput:
-        maps = self.decoder(self.backbone((image - self.mean) / self.std)).float()
-        by_class = maps.unflatten(1, (self.spec.classes, 1 + BITS))
-        return DenseOutput(by_class[:, :, 0], by_class[:, :, 1:])
+        logits, maps = self.decoder(self.backbone((image - self.mean) / self.std))
+        by_class = logits.float().unflatten(1, (self.spec.classes, 1 + BITS))
+        return DenseOutput(by_class[:, :, 0], by_class[:, :, 1:], maps)

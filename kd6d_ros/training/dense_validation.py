@@ -37,7 +37,7 @@ def pose_in_crop(
     """Pose of the object of class `index` in a crop of `image`, the network in evaluation mode; None: not found."""
     seen = torch.from_numpy(crop.extract(image)).permute(2, 0, 1)[None].float()
     output = network(seen.to(network.mean.device))
-    mask, code = (maps[0, index].cpu().numpy() for maps in output)
+    mask, code = (logits[0, index].cpu().numpy() for logits in (output.mask, output.code))
     found = solve_codes(code_cloud(mask, code, book, crop), camera, THRESHOLD / crop.scale)
     return None if found is None else found.cam_from_obj
 

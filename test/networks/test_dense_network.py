@@ -107,7 +107,9 @@ def test_a_backbone_without_a_map_at_stride_4_will_do():
     from kd6d_ros.networks.dense_decoders import CompactDecoder
 
     decoder = CompactDecoder({8: 12, 16: 20}, 32, 17)
-    assert decoder({8: torch.zeros(1, 12, 8, 8), 16: torch.zeros(1, 20, 4, 4)}).shape == (1, 17, 16, 16)
+    logits, maps = decoder({8: torch.zeros(1, 12, 8, 8), 16: torch.zeros(1, 20, 4, 4)})
+    assert logits.shape == (1, 17, 16, 16)
+    assert [tuple(x.shape) for x in maps] == [(1, 32, 4, 4), (1, 32, 8, 8), (1, 32, 16, 16)]
 
 
 def test_networks_are_made_by_their_kind():
