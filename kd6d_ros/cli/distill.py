@@ -9,6 +9,7 @@ EXAMPLE = """example:
   kd6d train config/distill_cpu.yaml name=teacher network.backbone=darknet_tiny network.channels=256
   kd6d distill config/distill_cpu.yaml name=mug distillation.teacher=runs/teacher/final.pt
   kd6d distill config/distill_cpu.yaml distillation.adlp.weight=0 distillation.naive.weight=1
+  kd6d distill config/distill_dense_cpu.yaml data.codes=runs/my_codes
 
 Terms: distillation.adlp, .naive and .feature, each with a weight; they add up. `kd6d train` with the same recipe
 trains the same student without a teacher. Sizes are pixels, lengths metres, times seconds."""
@@ -20,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'distill',
         help='train a student under a teacher',
-        description='Train a keypoint network under a trained teacher, which looks at the same windows; writes '
+        description='Train a network under a trained teacher of its kind, which looks at the same windows; writes '
         'final.pt for `kd6d export`. The student costs the robot nothing more than a plain one.',
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

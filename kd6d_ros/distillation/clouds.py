@@ -29,7 +29,8 @@ LEAST_MASS = 1e-3
 
 
 class Clouds(NamedTuple):
-    """mass (I, M) in [0, 1], 0 for padding; points (I, M, 8, 2) [window px]."""
+    """mass (I, M), 0 for padding; points (I, M, K, D) in K clusters that share it: the 8 corners [window px] of a
+    keypoint network, K = 1 for codes (``code_maps``)."""
 
     mass: Tensor
     points: Tensor

@@ -12,11 +12,12 @@ STUDENT_CELLS = ('positives', 'best')
 
 @dataclass(frozen=True)
 class AdlpSettings:
-    """Optimal transport between the clouds of student and teacher, corner by corner.
+    """Optimal transport between the clouds of student and teacher, corner by corner, or between their clouds of codes.
 
     weight: of the term, 0 switches it off. coordinates: 'frame', corners over the frame's width and height, or
-    'object', over the object's size in the window. geometry and mass: factors of the gradient with respect to the
-    corners and to the scores; mass 0 is a student whose scores are detached. student_cells: 'positives', the cells
+    'object', over the object's size in the window (codes have a scale of their own). geometry and mass: factors of the
+    gradient with respect to the corners or codes and to the scores or masks; mass 0 is a student whose scores are
+    detached. student_cells: 'positives', the cells
     drawn for training as released, or 'best', those that decoding would choose (our own form). blur, reach, scaling,
     converge, power: see ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The released
     code has weight 5 for a mean over images, beside sums over positive cells; ours are means over positive cells, so
@@ -38,7 +39,8 @@ class AdlpSettings:
 @dataclass(frozen=True)
 class NaiveSettings:
     """Cell by cell: weight of the corner error [object sizes] against the teacher's corners in the positive cells
-    that the teacher believes in; mass: factor of the cross-entropy against the teacher's scores there."""
+    that the teacher believes in; mass: factor of the cross-entropy against the teacher's scores there. Of a dense
+    network: of the cross-entropy against the teacher's bits where it sees the object, and against its masks."""
 
     weight: float = 0.0
     mass: float = 1.0
@@ -46,9 +48,9 @@ class NaiveSettings:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Feature maps of the pyramid. weight: of all three parts; attended: difference of the maps where both networks
-    look; attention: of the pooled maps; relation: of the non-local relations; temperature: of the attention.
-    The defaults are the paper's for one-stage detectors."""
+    """Feature maps of the pyramid, or those of a dense decoder of the strides that both networks have. weight: of all
+    three parts; attended: difference of the maps where both networks look; attention: of the pooled maps; relation: of
+    the non-local relations; temperature: of the attention. The defaults are the paper's for one-stage detectors."""
 
     weight: float = 0.0
     attended: float = 4e-4
@@ -70,13 +72,15 @@ class SurfaceSettings:
 class DistillationSettings:
     """teacher: checkpoint of `kd6d train`. threshold, cells, sharpness: which cells of the teacher make its cloud:
     those above the threshold, the best of each level up to its share of `cells`. within_mask: only cells on the
-    instance itself (the released code sees one object per image and does not ask)."""
+    instance itself (the released code sees one object per image and does not ask). pooling, dense networks only: a cell
+    is a square of so many pixels of the student's map in both directions."""
 
     teacher: str = ''
     threshold: float = 0.1
     cells: int = 10
     sharpness: float = 1.0
     within_mask: bool = True
+    pooling: int = 2
     adlp: AdlpSettings = field(default_factory=AdlpSettings)
     naive: NaiveSettings = field(default_factory=NaiveSettings)
     feature: FeatureSettings = field(default_factory=FeatureSettings)
@@ -109,7 +113,8 @@ class DistillationSettings:
             'surface.weight': self.surface.weight, 'surface.mask': self.surface.mask,
         }  # fmt: skip
         positive = {
-            'cells': self.cells, 'sharpness': self.sharpness, 'feature.temperature': self.feature.temperature,
+            'cells': self.cells, 'sharpness': self.sharpness, 'pooling': self.pooling,
+            'feature.temperature': self.feature.temperature,
             'adlp.blur': self.adlp.blur, 'adlp.reach': self.adlp.reach,
         }  # fmt: skip
         for name, value in not_negative.items():

@@ -33,16 +33,21 @@ def adlp(student: Clouds, teacher: Clouds, instances: Instances, settings: AdlpS
     networks see. An instance without positive cells, or that the teacher does not see, adds nothing."""
     if student.mass.numel() == 0 or teacher.mass.numel() == 0:
         return Term(student.points.sum() * 0.0, student.mass.new_zeros(()))
-    unit = to_unit(instances, settings.coordinates)[:, None, None]
+    value = transport(student, teacher, to_unit(instances, settings.coordinates)[:, None, None], settings)
+    both = (student.mass.sum(1) > 0) & (teacher.mass.sum(1) > 0)
+    return Term(value.sum(), both.sum())
+
+
+def transport(student: Clouds, teacher: Clouds, unit: Tensor | float, settings: AdlpSettings) -> Tensor:
+    """Divergence of the clouds of every instance and cluster (I, K), coordinates times `unit`; gradients as `settings`
+    weighs them."""
     mass = scale_gradient(student.mass, settings.mass)
     source = scale_gradient(student.points, settings.geometry) * unit
     target = teacher.points * unit
     how = SinkhornSettings(
         settings.blur, settings.reach, settings.scaling, converge=settings.converge, power=settings.power
     )
-    value = sinkhorn_divergence(mass, source.transpose(1, 2), teacher.mass, target.transpose(1, 2), how)
-    both = (student.mass.sum(1) > 0) & (teacher.mass.sum(1) > 0)
-    return Term(value.sum(), both.sum())
+    return sinkhorn_divergence(mass, source.transpose(1, 2), teacher.mass, target.transpose(1, 2), how)
 
 
 def to_unit(instances: Instances, coordinates: str) -> Tensor:

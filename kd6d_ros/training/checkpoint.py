@@ -85,6 +85,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return as_checkpoint(read_weights_file(path), path)
 
 
+def load_any_checkpoint(path: Path) -> AnyCheckpoint:
+    """Read a file of ``save_checkpoint``, of either kind.
+
+    Raises:
+        ConfigError: as ``any_checkpoint``.
+    """
+    return any_checkpoint(read_weights_file(path), path)
+
+
 def is_checkpoint(content: Any) -> bool:
     """Whether what a file holds was written by ``save_checkpoint``."""
     return isinstance(content, dict) and content.get('format') == FORMAT
@@ -99,8 +108,8 @@ def as_checkpoint(content: Any, path: Path) -> Checkpoint:
     found = any_checkpoint(content, path)
     if isinstance(found, DenseCheckpoint):
         raise ConfigError(
-            f'{path}: holds a dense network (network.kind: dense); this version trains and validates these, but '
-            'exports, distils and studies networks of the kind keypoints only'
+            f'{path}: holds a dense network (network.kind: dense); this version trains, distils and studies '
+            'these, but exports networks of the kind keypoints only'
         )
     return found
 

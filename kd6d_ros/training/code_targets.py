@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, ObjectModel
 
 
+def fingerprints(books: Sequence[CodeBook]) -> list[str]:
+    """What tells the codes of each object from others."""
+    return [hashlib.sha256(book.grid.tobytes()).hexdigest() for book in books]
+
+
 class CodeTargets:
     """Codes of the surface points that ``surface_targets`` found, class by class.
 
@@ -24,6 +30,7 @@ class CodeTargets:
 
     def __init__(self, books: Sequence[CodeBook], objects: Sequence[ObjectModel]) -> None:
         self.lookup = CodeLookup(books)
+        self.fingerprints = fingerprints(books)
         self.centre = np.array([(o.keypoints.min(0) + o.keypoints.max(0)) / 2 for o in objects])
         self.diameter = np.array([o.diameter for o in objects])
 

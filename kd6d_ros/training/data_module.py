@@ -18,11 +18,11 @@ from kd6d_ros.training.dataset import Sample, WindowDataset, collate
 from kd6d_ros.training.frames import FramePack, describe, pack_frames
 from kd6d_ros.training.held_out import held_out
 from kd6d_ros.training.pool import PoolBatches, PoolDataset, make_pool
-from kd6d_ros.training.taught import Taught, taught_by
+from kd6d_ros.training.taught import taught_by
 
 if TYPE_CHECKING:
-    from kd6d_ros.networks.keypoint_network import KeypointNetwork
     from kd6d_ros.training.recipe import Recipe
+    from kd6d_ros.training.taught import Question, Taught
     from kd6d_ros.types import AnyArray, ObjectModel
 
 
@@ -33,9 +33,8 @@ MOST_PROCESSES = 8
 class Windows(L.LightningDataModule):
     """Packs the frames once, splits them by scene and serves shuffled windows, new ones or those of a pool.
 
-    books: surface codes of the objects, for a dense network. teacher: asked once about a pool's windows, where its
-    answers alone are needed. start_step: batches that an earlier
-    part of the run has seen.
+    books: surface codes of the objects, for a dense network. question: to a teacher, asked once about a pool's windows,
+    where its answers alone are needed. start_step: batches that an earlier part of the run has seen.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -45,7 +44,7 @@ class Windows(L.LightningDataModule):
         dense = recipe.network.kind == 'dense'
         self.books = load_books(Path(recipe.data.codes), self.objects) if dense else ()
         self.codes = CodeTargets(self.books, self.objects) if dense else None
-        self.teacher: KeypointNetwork | None = None
+        self.question: Question | None = None
         self.start_step = 0
 
     def prepare_data(self) -> None:
@@ -59,24 +58,28 @@ class Windows(L.LightningDataModule):
 
     def _pool_folder(self, pack: FramePack) -> Path:
         training, _ = split_frames(pack, self.recipe.data.validation_fraction)
-        return make_pool(pack.folder, self.objects, training, self.recipe, min(os.cpu_count() or 1, MOST_PROCESSES))
+        self._check_depth(pack)
+        processes = min(os.cpu_count() or 1, MOST_PROCESSES)
+        return make_pool(pack.folder, self.objects, training, self.recipe, processes, self.codes)
 
     def _answers(self, pool: Path) -> Taught | None:
-        if self.teacher is None:
+        if self.question is None:
             return None
-        device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-        return taught_by(pool, self.teacher, self.recipe.distillation, self.recipe.network.strides, device)
+        return taught_by(pool, self.question, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
 
     def setup(self, stage: str | None = None) -> None:
         folder = self._pack_folder()
         self.pack = FramePack(folder, self.objects)
-        if self.codes is not None and self.pack.depth is None:
+        self._check_depth(self.pack)
+        self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
+        print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
+
+    def _check_depth(self, pack: FramePack) -> None:
+        if self.codes is not None and pack.depth is None:
             raise DatasetError(
                 f'{self.recipe.data.train}: no depth images, from which a dense network learns its codes; `kd6d synth` '
                 'writes them'
             )
-        self.training, self.validation = split_frames(self.pack, self.recipe.data.validation_fraction)
-        print(f'frames: {describe(folder)}, {len(self.validation)} kept for validation', flush=True)
 
     def some_images(self, count: int) -> torch.Tensor:
         """The images (count, 3, S, S) uint8 of the first training windows."""

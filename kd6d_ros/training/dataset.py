@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from kd6d_ros.networks.spec import LABEL_STEP
-from kd6d_ros.training.answers import TaughtPart, join_answers
+from kd6d_ros.training.answers import join_answers
 from kd6d_ros.training.augment import augment
 from kd6d_ros.training.frames import Frame, FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets, surface_targets
@@ -21,8 +21,8 @@ from kd6d_ros.training.targets import IGNORE, CellTargets, LabelledObject, assig
 from kd6d_ros.training.windows import draw_window
 
 if TYPE_CHECKING:
-    from kd6d_ros.distillation.teacher import Answer
     from kd6d_ros.inference.crop import Crop
+    from kd6d_ros.training.answers import AnyAnswer, TaughtPart
     from kd6d_ros.training.code_targets import CodeTargets
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray, ObjectModel
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
     surface_class: Tensor
     surface_point: Tensor
     instances: Instances
-    taught: Answer | None = None
+    taught: AnyAnswer | None = None
     code: Tensor | None = None
 
 

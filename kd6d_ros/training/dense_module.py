@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.surface_codes import BITS
 from kd6d_ros.networks.dense_network import DenseNetwork, DenseOutput
 from kd6d_ros.training.checkpoint import DenseCheckpoint
+from kd6d_ros.training.code_targets import fingerprints
 from kd6d_ros.training.dense_losses import (
     bit_weights,
     code_loss,
@@ -78,14 +78,11 @@ class DenseModule(PoseModule):
         return DenseCheckpoint(network, self.recipe, data.objects, facts, self.books)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint['codes'] = self._fingerprints()
+        checkpoint['codes'] = fingerprints(self.books)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if checkpoint.get('codes') != self._fingerprints():
+        if checkpoint.get('codes') != fingerprints(self.books):
             raise ConfigError(
                 f'data.codes: {self.recipe.data.codes} holds other codes than those that the run began with; bring '
                 'them back, or start again in a new folder'
             )
-
-    def _fingerprints(self) -> list[str]:
-        return [hashlib.sha256(book.grid.tobytes()).hexdigest() for book in self.books]

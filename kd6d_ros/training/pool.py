@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import multiprocessing
-from collections.abc import Iterator
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -29,6 +29,9 @@ from kd6d_ros.training.surface_targets import SurfaceTargets
 from kd6d_ros.training.targets import LabelledObject
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kd6d_ros.training.code_targets import CodeTargets
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.training.taught import Taught
     from kd6d_ros.types import AnyArray, ObjectModel
@@ -37,39 +40,47 @@ POOL_VERSION = 1
 CHUNK = 256
 """Windows that share a generator."""
 
-PER_WINDOW = ('score', 'intrinsics', 'surface_class', 'surface_point', 'frame_from_window', 'at_pixel')
-PER_CELL = ('cell', 'owner')
 PER_OBJECT = ('class_index', 'label', 'corners_px', 'corners_m', 'diameter')
 
 
-def make_pool(pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, recipe: Recipe, workers: int = 2) -> Path:
-    """Draw (or find) the pool of `recipe.sampling.pool` windows of `frames` of a pack; returns its folder."""
-    folder = Path(recipe.data.cache) / f'pool_{_fingerprint(pack, objects, frames, recipe)}'
+def make_pool(
+    pack: Path,
+    objects: tuple[ObjectModel, ...],
+    frames: AnyArray,
+    recipe: Recipe,
+    workers: int = 2,
+    codes: CodeTargets | None = None,
+) -> Path:
+    """Draw (or find) the pool of `recipe.sampling.pool` windows of `frames` of a pack, with the `codes` that a dense
+    network learns; returns its folder."""
+    folder = Path(recipe.data.cache) / f'pool_{_fingerprint(pack, objects, frames, recipe, codes)}'
     if (folder / 'targets.npz').is_file():
         return folder
     with filled_aside(folder) as aside:
-        _fill(aside, pack, objects, frames, recipe, workers)
+        _fill(aside, partial(_chunk, pack, objects, frames, recipe, codes), recipe.sampling.pool, workers)
     return folder
 
 
-def _fingerprint(pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, recipe: Recipe) -> str:
+def _fingerprint(
+    pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, recipe: Recipe, codes: CodeTargets | None = None
+) -> str:
     """Everything that decides the windows and their targets; not what only decides the network or the optimiser."""
     network = recipe.network
+    cells: list[Any] = [list(network.strides), network.classes, network.surface > 0]
+    if codes is not None:
+        cells = [network.code_stride, network.classes, codes.fingerprints]
     facts = {
         'version': POOL_VERSION, 'pack': pack.name, 'objects': [o.obj_id for o in objects],
         'frames': hashlib.sha256(np.ascontiguousarray(frames, np.int64).tobytes()).hexdigest(),
-        'cells': [list(network.strides), network.classes, network.surface > 0],
+        'cells': cells,
         **{group: asdict(getattr(recipe, group)) for group in ('input', 'assignment', 'sampling', 'augmentation')},
     }  # fmt: skip
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _fill(
-    aside: Path, pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, recipe: Recipe, workers: int
-) -> None:
-    starts = range(0, recipe.sampling.pool, CHUNK)
-    rows: dict[str, list[AnyArray]] = {key: [] for key in (*PER_WINDOW, *PER_CELL, *PER_OBJECT, 'cells', 'objects')}
-    draw = partial(_chunk, pack, objects, frames, recipe)
+def _fill(aside: Path, draw: Callable[[int], tuple[AnyArray, dict[str, AnyArray]]], count: int, workers: int) -> None:
+    starts = range(0, count, CHUNK)
+    rows: dict[str, list[AnyArray]] = defaultdict(list)
     with (
         ProcessPoolExecutor(max(workers, 1), multiprocessing.get_context('spawn')) as processes,
         open(aside / 'images.bin', 'wb') as images,
@@ -78,9 +89,7 @@ def _fill(
             images.write(pictures.tobytes())
             for key, value in part.items():
                 rows[key].append(value)
-            print(
-                f'\rpool: {min(done * CHUNK, recipe.sampling.pool)}/{recipe.sampling.pool} windows', end='', flush=True
-            )
+            print(f'\rpool: {min(done * CHUNK, count)}/{count} windows', end='', flush=True)
     print(flush=True)
     merged = {key: np.concatenate(parts) for key, parts in rows.items()}
     for key in ('cells', 'objects'):
@@ -89,7 +98,12 @@ def _fill(
 
 
 def _chunk(
-    pack: Path, objects: tuple[ObjectModel, ...], frames: AnyArray, recipe: Recipe, start: int
+    pack: Path,
+    objects: tuple[ObjectModel, ...],
+    frames: AnyArray,
+    recipe: Recipe,
+    codes: CodeTargets | None,
+    start: int,
 ) -> tuple[AnyArray, dict[str, AnyArray]]:
     """Images and targets of the windows from `start` on."""
     cv2.setNumThreads(1)
@@ -100,13 +114,14 @@ def _chunk(
     count = min(CHUNK, sampling.pool - start)
     while len(samples) < count:
         frame = source.frame(int(rng.choice(frames)), with_depth=recipe.network.learns_surface)
-        samples += [make_sample(frame, recipe, rng) for _ in range(sampling.crops_per_frame)]
+        samples += [make_sample(frame, recipe, rng, codes=codes) for _ in range(sampling.crops_per_frame)]
     samples = samples[:count]
     items = [item for sample in samples for item in sample.objects]
     per_object: dict[str, Any] = {key: np.array([getattr(item, key) for item in items]) for key in PER_OBJECT}
     if not items:
         per_object.update(corners_px=np.zeros((0, 8, 2)), corners_m=np.zeros((0, 8, 3)))
-    targets = {
+    targets = {} if codes is None else {'code': np.stack([s.code for s in samples if s.code is not None])}
+    targets |= {
         'score': np.stack([s.score for s in samples]),
         'intrinsics': np.stack([s.intrinsics for s in samples]),
         'surface_class': np.stack([s.surface.classes for s in samples]),
@@ -146,6 +161,7 @@ class PoolDataset(Dataset[Sample]):
             [self._object(row) for row in own], targets['intrinsics'][number], surface,
             targets['frame_from_window'][number], targets['at_pixel'][number],
             None if self.taught is None else self.taught.part(own, cells),
+            targets['code'][number] if 'code' in targets else None,
         )  # fmt: skip
 
     def _object(self, row: int) -> LabelledObject:

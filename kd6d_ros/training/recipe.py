@@ -216,11 +216,12 @@ def _apply_override(raw: dict[str, Any], text: str) -> None:
 OF_KIND = {
     'keypoints': (
         'network.strides', 'network.head_convs', 'network.norm', 'network.surface', 'input.frame_size',
-        'input.max_cells', 'assignment.cells_per_object', 'assignment.sharpness', 'sampling.pool', 'loss.score',
+        'input.max_cells', 'assignment.cells_per_object', 'assignment.sharpness', 'loss.score',
         'loss.keypoints_3d', 'loss.keypoints_2d', 'loss.surface', 'loss.beta', 'loss.focal_alpha', 'loss.focal_gamma',
-        'distillation',
+        'distillation.cells', 'distillation.sharpness', 'distillation.within_mask', 'distillation.surface',
+        'distillation.adlp.coordinates', 'distillation.adlp.student_cells',
     ),
-    'dense': ('network.decoder', 'data.codes', 'loss.mask', 'loss.code'),
+    'dense': ('network.decoder', 'data.codes', 'loss.mask', 'loss.code', 'distillation.pooling'),
 }  # fmt: skip
 """Settings that say something to networks of one kind only; a recipe of the other leaves them at their defaults."""
 
@@ -284,6 +285,12 @@ def _check(recipe: Recipe, where: str) -> None:
     if recipe.sampling.window_scale[0] <= 0:
         raise ConfigError(f'{where}: sampling.window_scale = {list(recipe.sampling.window_scale)}: must be above 0')
     recipe.distillation.check(where)
+    if recipe.network.kind == 'dense' and recipe.distillation.used:
+        side, pooling = recipe.input.crop_size // recipe.network.code_stride, recipe.distillation.pooling
+        if side % pooling:
+            raise ConfigError(
+                f'{where}: distillation.pooling: maps of {side} px do not divide into squares of {pooling}'
+            )
     for name, value in dataclasses.asdict(recipe.augmentation).items():
         if not 0 <= value <= 1:
             raise ConfigError(f'{where}: augmentation.{name} must lie in [0, 1], got {value}')

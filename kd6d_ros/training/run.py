@@ -19,10 +19,11 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.networks.backbones import parameter_count
-from kd6d_ros.training.checkpoint import save_checkpoint
+from kd6d_ros.training.checkpoint import DenseCheckpoint, save_checkpoint
 from kd6d_ros.training.data_module import Windows
 from kd6d_ros.training.dense_module import DenseModule
-from kd6d_ros.training.distillation import DistillationModule, load_teacher
+from kd6d_ros.training.distillation import DenseDistillationModule, DistillationModule, UnderTeacher
+from kd6d_ros.training.load_teacher import load_teacher
 from kd6d_ros.training.module import KeypointModule, PoseModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
 from kd6d_ros.training.start_weights import check_fixed_weights, recalibrate, start_network, take_weights
@@ -99,15 +100,18 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
 
 def make_module(recipe: Recipe, data: Windows) -> PoseModule:
     """What Lightning trains: a plain network of either kind, or a student with its teacher."""
-    if recipe.network.kind == 'dense':
-        return DenseModule(recipe, data.books)
     if not recipe.distillation.used:
-        return KeypointModule(recipe)
-    teacher = load_teacher(recipe, data.objects)
+        return DenseModule(recipe, data.books) if recipe.network.kind == 'dense' else KeypointModule(recipe)
+    teacher = load_teacher(recipe, data.objects, data.books)
     L.seed_everything(recipe.seed, verbose=False)  # the teacher drew numbers: the student starts as a plain one does
+    module: UnderTeacher
+    if isinstance(teacher, DenseCheckpoint):
+        module = DenseDistillationModule(recipe, teacher)
+    else:
+        module = DistillationModule(recipe, teacher)
     if not recipe.distillation.feature.weight:  # maps are too large to keep
-        data.teacher = teacher.network
-    return DistillationModule(recipe, teacher)
+        data.question = module.question()
+    return module
 
 
 def save_portable(path: Path, module: PoseModule, data: Windows, step: int) -> None:

@@ -27,8 +27,9 @@ from kd6d_ros.errors import ConfigError, TrainingError  # noqa: E402
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
 from kd6d_ros.training.dataset import WindowDataset, collate  # noqa: E402
-from kd6d_ros.training.distillation import DistillationModule, load_teacher  # noqa: E402
+from kd6d_ros.training.distillation import DistillationModule  # noqa: E402
 from kd6d_ros.training.frames import pack_frames  # noqa: E402
+from kd6d_ros.training.load_teacher import load_teacher  # noqa: E402
 from kd6d_ros.training.module import KeypointModule  # noqa: E402
 from kd6d_ros.training.run import make_module as module_of  # noqa: E402
 
@@ -134,14 +135,14 @@ def test_a_loss_that_is_no_number_ends_in_one_line(pack):
 
 
 def test_a_recipe_with_a_term_makes_a_student_and_without_one_a_plain_network(teacher_file):
-    data = SimpleNamespace(objects=(BOX, CAN), teacher=None)
+    data = SimpleNamespace(objects=(BOX, CAN), books=(), question=None)
     assert type(module_of(under(teacher_file, adlp=AdlpSettings()), data)) is KeypointModule
-    assert data.teacher is None
+    assert data.question is None
     assert isinstance(module_of(under(teacher_file), data), DistillationModule)
-    assert data.teacher is not None  # may be asked once about a pool
-    data.teacher = None
+    assert data.question is not None  # may be asked once about a pool
+    data.question = None
     assert isinstance(module_of(under(teacher_file, feature=FeatureSettings(weight=1)), data), DistillationModule)
-    assert data.teacher is None  # its maps are too large to keep
+    assert data.question is None  # its maps are too large to keep
 
 
 def test_a_teacher_that_does_not_fit_is_named(teacher_file, tmp_path):

@@ -22,6 +22,7 @@ from kd6d_ros.training.distillation import DistillationModule  # noqa: E402
 from kd6d_ros.training.frames import FramePack, pack_frames  # noqa: E402
 from kd6d_ros.training.pool import PoolBatches, PoolDataset, make_pool  # noqa: E402
 from kd6d_ros.training.taught import taught_by  # noqa: E402
+from kd6d_ros.training.taught_corners import CornerQuestion  # noqa: E402
 
 COUNT = 300  # more than one chunk
 CPU = torch.device('cpu')
@@ -117,7 +118,7 @@ def teacher():
 def test_kept_answers_are_those_of_a_live_teacher(drawn, teacher, strides, same_cells, capsys):
     _, _, folder = drawn
     settings = DistillationSettings(threshold=0.002)
-    taught = taught_by(folder, teacher, settings, strides, CPU)
+    taught = taught_by(folder, CornerQuestion(teacher, settings, strides, 48.0), CPU)
     assert 'teacher: 300/300' in capsys.readouterr().out
     pool = PoolDataset(folder, taught)
     batch = collate([pool[i] for i in (5, 299, 17, 0)])
@@ -132,11 +133,11 @@ def test_kept_answers_are_those_of_a_live_teacher(drawn, teacher, strides, same_
     if same_cells:
         assert torch.allclose(kept.belief, live.belief, atol=1e-3)
         assert (kept.corners - live.corners).abs().max() < 0.2
-    taught_by(folder, teacher, settings, strides, CPU)
+    taught_by(folder, CornerQuestion(teacher, settings, strides, 48.0), CPU)
     assert 'windows' not in capsys.readouterr().out  # read, not asked again
     with torch.no_grad():
         next(teacher.parameters()).mul_(1.01)
-    taught_by(folder, teacher, settings, strides, CPU)
+    taught_by(folder, CornerQuestion(teacher, settings, strides, 48.0), CPU)
     assert 'windows' in capsys.readouterr().out  # another teacher
 
 
@@ -147,7 +148,10 @@ def test_training_on_kept_answers_does_not_ask(drawn, teacher, monkeypatch):
     module = DistillationModule(
         replace(recipe, distillation=settings), Checkpoint(teacher, recipe, (BOX, CAN), {})
     ).eval()
-    plain, answered = PoolDataset(folder), PoolDataset(folder, taught_by(folder, teacher, settings, (16, 32), CPU))
+    plain, answered = (
+        PoolDataset(folder),
+        PoolDataset(folder, taught_by(folder, CornerQuestion(teacher, settings, (16, 32), 48.0), CPU)),
+    )
     numbers = list(range(12))
     live = module.objective(
         module.network(collate([plain[i] for i in numbers]).image), collate([plain[i] for i in numbers])

@@ -1,0 +1,53 @@
+"""The distillation terms of networks that say surface codes, as sums with counts like those of ``terms``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kd6d_ros.distillation.code_maps import CodeMaps, code_clouds, taught_cells
+from kd6d_ros.distillation.terms import Term, transport
+
+if TYPE_CHECKING:
+    from kd6d_ros.distillation.settings import AdlpSettings
+
+LEAST_PROBABILITY = 1e-6
+"""Before a logarithm is taken."""
+
+
+def code_adlp(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: float, settings: AdlpSettings) -> Term:
+    """Transport between the clouds of each instance, weighted by what the teacher sees of it; counts these weights:
+    the sum of the teacher's masses. An instance that the teacher does not see adds nothing.
+
+    The distance of two codes is the root mean square of the differences of their 16 probabilities: the longest is 1,
+    and ``blur`` and ``reach`` are shares of that.
+    """
+    student, teacher = code_clouds(mine, theirs, usable, threshold)
+    if student.mass.numel() == 0:
+        return Term((mine.code.sum() + mine.mass.sum()) * 0.0, mine.mass.new_zeros(()))
+    value = transport(student, teacher, 1 / math.sqrt(mine.code.shape[2]), settings)[:, 0]
+    seen = taught_cells(theirs, usable, threshold)
+    weight = torch.where(seen, theirs.mass, torch.zeros_like(theirs.mass)).sum(1)
+    return Term((weight * value).sum(), weight.sum())
+
+
+def code_naive(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: float, mass: float) -> Term:
+    """Cell by cell: cross-entropy of the bits (mean over the 16) against the teacher's probabilities where it sees the
+    object, weighted by its mask's; plus `mass` times that of the masks in all cells of the instances that it sees.
+    Counts the sum of the weights."""
+    seen = taught_cells(theirs, usable, threshold)
+    weight = torch.where(seen, theirs.mass, torch.zeros_like(theirs.mass))
+    codes = torch.where(seen[..., None], theirs.code, torch.zeros_like(theirs.code))
+    compared = usable & torch.isfinite(theirs.mass) & seen.any(1, keepdim=True)
+    masks = torch.where(compared, theirs.mass, torch.zeros_like(theirs.mass))
+    bits = cross_entropy(mine.code, codes).mean(2)
+    return Term((weight * bits).sum() + mass * (compared * cross_entropy(mine.mass, masks)).sum(), weight.sum())
+
+
+def cross_entropy(probability: Tensor, target: Tensor) -> Tensor:
+    """Of probabilities, which pooled maps are, rather than logits."""
+    p = probability.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return -(target * p.log() + (1 - target) * (1 - p).log())
