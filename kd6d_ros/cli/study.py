@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.training.study.plan import StudyPlan
 
 EXAMPLE = """example:
   kd6d study config/study_cpu.yaml --workers 2
   kd6d study config/study_cpu.yaml --report
+  kd6d study config/study_dense_cpu.yaml --workers 2
 
-The study goes on where it was stopped. It writes report.md, report.json, curves.png and clouds_<student>.png into
-runs/<name>. Recall is that of ADD(-S) at a tenth of the diameter."""
+The study goes on where it was stopped. It writes report.md, report.json, curves.png and, of keypoint networks,
+clouds_<student>.png into runs/<name>. Recall is that of ADD(-S) at a tenth of the diameter."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -71,11 +73,20 @@ def _check_data(plan: StudyPlan) -> None:
 
     recipe = plan.recipe(plan.jobs()[-1])
     check_before(recipe)
+    if plan.kind == 'dense':
+        _check_codes(recipe)
     folders = [Path(recipe.data.train), Path(plan.settings.validation), Path(plan.settings.test)]
     for folder in folders[1:]:
         BopDataset.open(folder).split(plan.settings.split)
     if folders[2].resolve() in {folder.resolve() for folder in folders[:2]}:
         raise ConfigError(f'{plan.path}: test is {folders[2]}, which is also trained or chosen on; render another set')
+
+
+def _check_codes(recipe: Recipe) -> None:
+    from kd6d_ros.data.code_maps import load_books
+    from kd6d_ros.training.data_module import recipe_objects
+
+    load_books(Path(recipe.data.codes), recipe_objects(recipe))
 
 
 def _write_report(plan: StudyPlan) -> None:
@@ -89,7 +100,7 @@ def _write_report(plan: StudyPlan) -> None:
     (plan.folder / 'report.md').write_text(text, encoding='utf-8')
     (plan.folder / 'report.json').write_text(json.dumps(report_record(plan), indent=1), encoding='utf-8')
     curves(plan, plan.folder / 'curves.png')
-    if plan.compare:
+    if plan.compare and plan.kind == 'keypoints':
         better, plain = plan.compare[0]
         for student in plan.students:
             cloud_picture(plan, student, (plain, better), plan.folder / f'clouds_{student}.png')

@@ -56,3 +56,21 @@ def write_models(root):
             **{f'size_{axis}': value for axis, value in zip('xyz', size.tolist(), strict=True)},
         }
     (folder / 'models_info.json').write_text(json.dumps(entries))
+
+
+def write_photos(root):
+    """Folder photo_set and boxes.json: six images with all their objects as targets, and a box for each but for the
+    first object of image 0."""
+    write_scene(root / 'photo_set', 0, images=6, seed=99)
+    write_models(root / 'photo_set')
+    targets, boxes = [], []
+    info = json.loads((root / 'photo_set' / 'train' / '000000' / 'scene_gt_info.json').read_text())
+    for image, objects in info.items():
+        for number, entry in enumerate(objects):
+            place = {'scene_id': 0, 'obj_id': number + 1}
+            targets.append({**place, 'im_id': int(image), 'inst_count': 1})
+            if (image, number) != ('0', 0):
+                box = {'scene_id': 0, 'image_id': int(image), 'category_id': number + 1, 'score': 0.9}
+                boxes.append({**box, 'bbox': entry['bbox_visib'], 'time': 0.1})
+    (root / 'photo_set' / 'test_targets_bop19.json').write_text(json.dumps(targets))
+    (root / 'boxes.json').write_text(json.dumps(boxes))

@@ -16,7 +16,7 @@ import yaml
 
 torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
 
-from box_scenes import write_models, write_scene  # noqa: E402
+from box_scenes import write_models, write_photos, write_scene  # noqa: E402
 
 from kd6d_ros.cli.main import main  # noqa: E402
 from kd6d_ros.training.checkpoint import load_checkpoint  # noqa: E402
@@ -33,23 +33,6 @@ train: {{batch_size: 8, steps: 4, precision: 32-true, workers: 0, threads: 1, va
 """
 
 
-def _write_photos(root):
-    """Six images with all their objects as targets, and a box for each but for the first object of image 0."""
-    write_scene(root / 'photo_set', 0, images=6, seed=99)
-    write_models(root / 'photo_set')
-    targets, boxes = [], []
-    info = json.loads((root / 'photo_set' / 'train' / '000000' / 'scene_gt_info.json').read_text())
-    for image, objects in info.items():
-        for number, entry in enumerate(objects):
-            place = {'scene_id': 0, 'obj_id': number + 1}
-            targets.append({**place, 'im_id': int(image), 'inst_count': 1})
-            if (image, number) != ('0', 0):
-                box = {'scene_id': 0, 'image_id': int(image), 'category_id': number + 1, 'score': 0.9}
-                boxes.append({**box, 'bbox': entry['bbox_visib'], 'time': 0.1})
-    (root / 'photo_set' / 'test_targets_bop19.json').write_text(json.dumps(targets))
-    (root / 'boxes.json').write_text(json.dumps(boxes))
-
-
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp('study')
@@ -57,7 +40,7 @@ def study(tmp_path_factory):
         for scene in range(3 if name == 'train_set' else 1):
             write_scene(root / name, scene, images=6, seed=10 * index)
         write_models(root / name)
-    _write_photos(root)
+    write_photos(root)
     (root / 'base.yaml').write_text(RECIPE.format(root=root))
     content = {
         'name': 'toy', 'out': str(root / 'out'), 'recipe': 'base.yaml', 'validation': f'{root}/val_set',

@@ -61,7 +61,12 @@ def test_a_study_is_the_teacher_and_every_arm_of_one_seed_before_the_next(tmp_pa
     ({'thresholds': [2.0]}, 'thresholds must lie between 0 and 1'),
     ({'test': ''}, 'test is missing'),
     ({'teacher': {}}, 'distillation.teacher is missing'),
-    ({'common': {'network.kind': 'dense', 'data.codes': 'codes'}}, 'measures networks of the kind keypoints only'),
+    ({'students': {'small': {'network.kind': 'dense', 'data.codes': 'codes'}}, 'seeds': [1]},
+     'run small/plain/1 has network.kind: dense, the first run network.kind: keypoints'),
+    ({'common': {'network.kind': 'dense', 'data.codes': 'codes'}, 'default_threshold': 0.2},
+     'default_threshold belongs to network.kind: keypoints'),
+    ({'common': {'network.kind': 'dense', 'data.codes': 'codes'}, 'thresholds': [0.1]},
+     'thresholds belongs to network.kind: keypoints'),
 ])  # fmt: skip
 def test_studies_that_cannot_be_meant_are_refused(tmp_path, change, message):
     with pytest.raises(ConfigError) as caught:

@@ -114,7 +114,10 @@ def run_figures(plan: StudyPlan, key: str) -> CloudFigures | None:
 
 
 def cloud_lines(plan: StudyPlan, student: str) -> list[str]:
-    """The table of teacher and arms in Markdown, means over the seeds in percent of the object's size."""
+    """The table of teacher and arms in Markdown, means over the seeds in percent of the object's size; nothing for
+    dense networks, which predict no corners."""
+    if plan.kind == 'dense':
+        return []
     rows = {TEACHER: [run_figures(plan, TEACHER)]}
     rows |= {arm: [run_figures(plan, f'{student}/{arm}/{seed}') for seed in plan.seeds[student]] for arm in plan.arms}
     lines = [

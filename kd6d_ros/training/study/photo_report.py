@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from kd6d_ros.training.study.plan import StudyPlan
     from kd6d_ros.types import AnyArray
 
-OWN = 1
-"""Row of the run's own threshold in photos.npz."""
+OWN = -1
+"""Row of the run's own threshold in photos.npz: the last one."""
 MEASURES = {'hits': 'ADD(-S) at 0.1 d', 'mspd': 'AR_MSPD'}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Changes = dict[str, Any]
 TEACHER = 'teacher'
+DENSE_THRESHOLD = 0.5
+"""Least mask probability of a pixel that is decoded, for every dense network."""
 GROUPS = ('common', 'teacher', 'students', 'arms', 'seeds', 'compare')
 
 
@@ -29,7 +32,9 @@ class StudySettings:
     validation, test: BOP folders of held-out scenes; split: their split. validation_instances, test_instances: how many
     objects at least `min_visible` visible are looked at. thresholds: least cell scores to choose from on validation;
     default_threshold: the one that every run is measured at besides. photos: BOP folder with real photos of the same
-    objects, only measured; photo_split: their split; photo_detections: boxes in them, see `kd6d estimate`."""
+    objects, only measured; photo_split: their split; photo_detections: boxes in them, see `kd6d estimate`.
+
+    Dense networks have no threshold to choose: a pixel counts where the object is likelier than not."""
 
     name: str = 'study'
     out: str = ''
@@ -68,6 +73,20 @@ class StudyPlan:
     arms: dict[str, Changes]
     seeds: dict[str, tuple[int, ...]]
     compare: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def kind(self) -> str:
+        """That of all its networks."""
+        return self.recipe(self.jobs()[0]).network.kind
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """To choose from on validation."""
+        return (DENSE_THRESHOLD,) if self.kind == 'dense' else self.settings.thresholds
+
+    def measured_at(self, own: float) -> tuple[float, ...]:
+        """Thresholds that a run is measured at, the one chosen for it last."""
+        return (own,) if self.kind == 'dense' else (self.settings.default_threshold, own)
 
     @property
     def folder(self) -> Path:
@@ -119,18 +138,31 @@ def load_plan(path: Path) -> StudyPlan:
         students, arms,
         _seeds(groups['seeds'], students, path), _pairs(groups['compare'], arms, path),
     )  # fmt: skip
-    for job in plan.jobs():
-        _check_job(plan, job)
+    _check_kinds(plan, [_checked_recipe(plan, job).network.kind for job in plan.jobs()])
     return plan
 
 
-def _check_job(plan: StudyPlan, job: Job) -> None:
+def _checked_recipe(plan: StudyPlan, job: Job) -> Recipe:
     try:
-        recipe = plan.recipe(job)
+        return plan.recipe(job)
     except ConfigError as error:
         raise ConfigError(f'{plan.path}: run {job.key}: {error}') from None
-    if recipe.network.kind != 'keypoints':
-        raise ConfigError(f'{plan.path}: run {job.key}: a study measures networks of the kind keypoints only')
+
+
+def _check_kinds(plan: StudyPlan, kinds: list[str]) -> None:
+    """kinds: network.kind of every run."""
+    for job, kind in zip(plan.jobs(), kinds, strict=True):
+        if kind != kinds[0]:
+            raise ConfigError(
+                f'{plan.path}: run {job.key} has network.kind: {kind}, the first run network.kind: {kinds[0]}; a study '
+                'compares networks of one kind'
+            )
+    for name in ('thresholds', 'default_threshold'):
+        if kinds[0] == 'dense' and getattr(plan.settings, name) != getattr(StudySettings(), name):
+            raise ConfigError(
+                f'{plan.path}: {name} belongs to network.kind: keypoints, but this study has network.kind: dense; '
+                'leave it out'
+            )
 
 
 def _check_settings(settings: StudySettings, path: Path) -> None:

@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from kd6d_ros.training.study.plan import StudyPlan
     from kd6d_ros.types import AnyArray
 
-THRESHOLDS = ('default', 'own')
-"""Rows of the hits in test.npz."""
-
+THRESHOLDS = {'keypoints': ('default', 'own'), 'dense': ('fixed',)}
+"""Rows of the hits in test.npz by kind of network; the last is the run's own."""
+CURVE = {'keypoints': 'train/corner_error', 'dense': 'train/code'}
+"""What is drawn over the steps."""
 
 SIZES = (0.0, 40.0, 95.0, np.inf)
 VISIBLE = (0.0, 0.5, 0.9, np.inf)
 
 
 class ArmRuns(NamedTuple):
-    """The finished runs of one student and arm, by seed: record and hits (2, n); and of each object the image, the size
+    """The finished runs of one student and arm, by seed: record and hits (T, n); and of each object the image, the size
     in it [px] and the visible share, (n,) each."""
 
     records: dict[int, dict[str, Any]]
@@ -72,21 +73,23 @@ def report_text(plan: StudyPlan) -> str:
         record = json.loads(teacher.read_text(encoding='utf-8'))
         size = f'{record["parameters"] / 1e6:.2f} M parameters, {record["windows_seen"]} windows'
         lines += [f'Teacher: {_percent(record["test_recall"])} % of {record["test_instances"]} objects ({size}).', '']
-    default = plan.settings.default_threshold
+    names = THRESHOLDS[plan.kind]
+    recalls = (f'recall at threshold {plan.settings.default_threshold}', 'at its own threshold')
+    head = ' | '.join(recalls if len(names) > 1 else ('recall',))
     for student in plan.students:
         lines += [
             f'## {student}', '',
-            f'| arm | runs | recall at threshold {default} | at its own threshold | thresholds | windows |',
-            '|---|---|---|---|---|---|',
+            f'| arm | runs | {head} | thresholds | windows |',
+            '|---' * (4 + len(names)) + '|',
         ]  # fmt: skip
         for arm in plan.arms:
             runs = arm_runs(plan, student, arm)
             if runs.records:
-                lines.append(_arm_row(arm, runs))
+                lines.append(_arm_row(arm, runs, len(names)))
         lines += ['', *_part_rows(plan, student)]
         lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
         for pair in plan.compare:
-            for row, name in enumerate(THRESHOLDS):
+            for row, name in enumerate(names):
                 found = difference(plan, student, pair, row)
                 if found is not None:
                     lines.append(_difference_row(pair, name, found))
@@ -94,12 +97,13 @@ def report_text(plan: StudyPlan) -> str:
     return '\n'.join(lines)
 
 
-def _arm_row(arm: str, runs: ArmRuns) -> str:
+def _arm_row(arm: str, runs: ArmRuns, count: int) -> str:
+    """With the recall at the first `count` of the default and the run's own threshold."""
     records = list(runs.records.values())
-    recalls = [[r[key] for r in records] for key in ('test_recall', 'test_recall_own_threshold')]
+    recalls = [[r[key] for r in records] for key in ('test_recall', 'test_recall_own_threshold')[:count]]
     cells = [f'{_percent(np.mean(v))} ± {_percent(np.std(v, ddof=1)) if len(v) > 1 else "-"}' for v in recalls]
     own = ', '.join(str(value) for value in sorted({r['threshold'] for r in records}))
-    return f'| {arm} | {len(records)} | {cells[0]} | {cells[1]} | {own} | {records[0]["windows_seen"]} |'
+    return f'| {arm} | {len(records)} | {" | ".join(cells)} | {own} | {records[0]["windows_seen"]} |'
 
 
 def _part_rows(plan: StudyPlan, student: str) -> list[str]:
@@ -110,7 +114,7 @@ def _part_rows(plan: StudyPlan, student: str) -> list[str]:
     for arm in plan.arms:
         runs = arm_runs(plan, student, arm)
         if runs.hits:
-            right = np.mean([hits[1] for hits in runs.hits.values()], 0)
+            right = np.mean([hits[-1] for hits in runs.hits.values()], 0)
             cells = [*_by_part(right, runs.size_px, SIZES), *_by_part(right, runs.visible, VISIBLE)]
             lines.append(f'| {arm} | ' + ' | '.join(cells) + ' |')
     return lines
@@ -146,7 +150,7 @@ def report_record(plan: StudyPlan) -> dict[str, Any]:
         arms = {arm: list(arm_runs(plan, student, arm).records.values()) for arm in plan.arms}
         differences = {}
         for pair in plan.compare:
-            for row, name in enumerate(THRESHOLDS):
+            for row, name in enumerate(THRESHOLDS[plan.kind]):
                 found = difference(plan, student, pair, row)
                 if found is not None:
                     differences[f'{pair[0]} - {pair[1]} ({name})'] = found._asdict()
@@ -154,10 +158,11 @@ def report_record(plan: StudyPlan) -> dict[str, Any]:
     return record
 
 
-def curves(plan: StudyPlan, target: Path, metric: str = 'train/corner_error') -> bool:
-    """Draw `metric` over the steps, one line per arm (mean over the seeds) and student; False without any data."""
+def curves(plan: StudyPlan, target: Path) -> bool:
+    """Draw a loss over the steps, one line per arm (mean over the seeds) and student; False without any data."""
     from matplotlib.figure import Figure  # a second to import, and only this needs it
 
+    metric = CURVE[plan.kind]
     figure = Figure(figsize=(6 * len(plan.students), 4.5), layout='constrained')
     drawn = False
     for place, student in enumerate(plan.students, 1):

@@ -19,7 +19,7 @@ import numpy as np
 
 from kd6d_ros.errors import TrainingError
 from kd6d_ros.networks.backbones import parameter_count
-from kd6d_ros.training.checkpoint import load_checkpoint
+from kd6d_ros.training.checkpoint import load_any_checkpoint
 from kd6d_ros.training.frames import FramePack, pack_frames
 from kd6d_ros.training.run import train
 from kd6d_ros.training.study.measure import Measured, measure
@@ -27,7 +27,7 @@ from kd6d_ros.training.study.photos import measure_photos
 from kd6d_ros.training.study.plan import TEACHER
 
 if TYPE_CHECKING:
-    from kd6d_ros.training.checkpoint import Checkpoint
+    from kd6d_ros.training.checkpoint import AnyCheckpoint
     from kd6d_ros.training.study.plan import Job, StudyPlan
 
 RESULT, PHOTOS = 'result.json', 'photos.npz'
@@ -85,17 +85,17 @@ def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
     start = time.monotonic()
     if not (folder / 'final.pt').is_file():
         train(recipe, resume=(folder / 'last.ckpt').is_file())
-    checkpoint = load_checkpoint(folder / 'final.pt')
+    checkpoint = load_any_checkpoint(folder / 'final.pt')
     own, recall = choose_threshold(plan, checkpoint)
-    thresholds = (plan.settings.default_threshold, own)
+    thresholds = plan.measured_at(own)
     test = _measure(plan, checkpoint, plan.settings.test, plan.settings.test_instances, thresholds)
     np.savez(folder / 'test.npz', frame=test.frame, class_index=test.class_index, visible=test.visible,
              size_px=test.size_px, hits=test.hits)  # fmt: skip
     photos = _photos(plan, checkpoint, folder, thresholds) if plan.settings.photos else {}
-    at_default, at_own = (float(value) for value in test.recall())
+    recalls = [float(value) for value in test.recall()]
     record = {
-        'key': job.key, 'seed': recipe.seed, 'threshold': own, 'validation_recall': recall, 'test_recall': at_default,
-        'test_recall_own_threshold': at_own, 'test_instances': len(test.frame), 'steps': recipe.train.steps,
+        'key': job.key, 'seed': recipe.seed, 'threshold': own, 'validation_recall': recall, 'test_recall': recalls[0],
+        'test_recall_own_threshold': recalls[-1], 'test_instances': len(test.frame), 'steps': recipe.train.steps,
         'windows_seen': recipe.train.steps * recipe.train.batch_size * recipe.train.devices,
         'parameters': parameter_count(checkpoint.network), 'commit': checkpoint.facts.get('commit', ''),
         'seconds': round(time.monotonic() - start, 1), **photos,
@@ -112,26 +112,28 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def _photos(
-    plan: StudyPlan, checkpoint: Checkpoint, folder: Path, thresholds: tuple[float, ...]
+    plan: StudyPlan, checkpoint: AnyCheckpoint, folder: Path, thresholds: tuple[float, ...]
 ) -> dict[str, float | int]:
     """Measure the photos, keep what came out beside ``test.npz``; the part of the record about them."""
     found = measure_photos(checkpoint, plan.settings, thresholds)
     np.savez(folder / PHOTOS, frame=found.image, hits=found.hits, mspd=found.mspd)
     return {
         'photo_targets': found.hits.shape[1], 'photo_recall': float(found.hits[0].mean()),
-        'photo_recall_own_threshold': float(found.hits[1].mean()), 'photo_ar_mspd': float(found.mspd[1].mean()),
+        'photo_recall_own_threshold': float(found.hits[-1].mean()), 'photo_ar_mspd': float(found.mspd[-1].mean()),
     }  # fmt: skip
 
 
-def choose_threshold(plan: StudyPlan, checkpoint: Checkpoint) -> tuple[float, float]:
+def choose_threshold(plan: StudyPlan, checkpoint: AnyCheckpoint) -> tuple[float, float]:
     """The threshold with the best recall on the validation scenes, of equals the lowest, and that recall."""
     settings = plan.settings
-    found = _measure(plan, checkpoint, settings.validation, settings.validation_instances, settings.thresholds)
+    found = _measure(plan, checkpoint, settings.validation, settings.validation_instances, plan.thresholds)
     best = int(np.argmax(found.recall()))
-    return settings.thresholds[best], float(found.recall()[best])
+    return plan.thresholds[best], float(found.recall()[best])
 
 
-def _measure(plan: StudyPlan, checkpoint: Checkpoint, data: str, count: int, thresholds: tuple[float, ...]) -> Measured:
+def _measure(
+    plan: StudyPlan, checkpoint: AnyCheckpoint, data: str, count: int, thresholds: tuple[float, ...]
+) -> Measured:
     recipe = replace(checkpoint.recipe.data, train=data, split=plan.settings.split)
     pack = FramePack(pack_frames(Path(data), recipe.split, Path(recipe.cache)), checkpoint.objects)
     return measure(checkpoint, pack, count, thresholds, plan.settings.min_visible)
