@@ -29,6 +29,10 @@ class CodeMaps(NamedTuple):
     mass: Tensor
     code: Tensor
 
+    def of(self, rows: Tensor) -> CodeMaps:
+        """Those of some instances."""
+        return CodeMaps(self.mass[rows], self.code[rows])
+
 
 def pooled_maps(output: DenseOutput, instances: Instances, side: int) -> CodeMaps:
     """The maps of each instance's object in its window, averaged over squares so that side x side of them are left;
@@ -58,15 +62,19 @@ def taught_cells(theirs: CodeMaps, usable: Tensor, threshold: float) -> Tensor:
     return usable & finite & (theirs.mass > threshold)
 
 
-def code_clouds(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: float) -> tuple[Clouds, Clouds]:
-    """The clouds of student and teacher, one cluster of 16 coordinates each.
+def held_cells(mine: CodeMaps, seen: Tensor, usable: Tensor, threshold: float) -> Tensor:
+    """(I, G) bool: what the student's clouds are made of: the cells that the teacher has `seen`, and of those of
+    `usable` all where the student sees the object itself. What both think empty is left out, which saves most of the
+    time."""
+    return seen | (usable & ~(mine.mass.detach() <= threshold))
 
-    The teacher's are its ``taught_cells``; the student's are these, and all others where it sees the object itself.
-    What both think empty is left out, which saves most of the time. Masses are shares of the teacher's sum, so that
-    the terms neither grow with the object's size in the window nor with the number of cells.
+
+def code_clouds(mine: CodeMaps, theirs: CodeMaps, held: Tensor, seen: Tensor) -> tuple[Clouds, Clouds]:
+    """The clouds of student and teacher of their cells `held` and `seen` (I, G), one cluster of 16 coordinates each.
+
+    Masses are shares of the teacher's sum, so that the terms neither grow with the object's size in the window nor with
+    the number of cells.
     """
-    seen = taught_cells(theirs, usable, threshold)
-    held = seen | (usable & ~(mine.mass.detach() <= threshold))
     count = int(held.sum(1).max()) if len(held) else 0
     cell = held.float().topk(count, dim=1).indices
     seen, held = seen.gather(1, cell), held.gather(1, cell)
@@ -74,7 +82,9 @@ def code_clouds(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: flo
     target = torch.where(seen, theirs.mass.gather(1, cell), nothing)
     source = torch.where(held, mine.mass.gather(1, cell).clamp(LEAST_MASS, 1 - LEAST_MASS), nothing)
     place = cell[..., None].expand(-1, -1, mine.code.shape[2])
-    points = [torch.where(used[..., None], maps.code.gather(1, place), nothing)[:, :, None]
-              for used, maps in ((held, mine), (seen, theirs))]  # fmt: skip
+    points = [
+        torch.where(used[..., None], maps.code.gather(1, place), nothing)[:, :, None]
+        for used, maps in ((held, mine), (seen, theirs))
+    ]
     unit = target.sum(1, keepdim=True).clamp_min(LEAST_MASS)
     return Clouds(source / unit, points[0]), Clouds(target / unit, points[1])

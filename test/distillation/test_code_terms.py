@@ -11,7 +11,15 @@ torch = pytest.importorskip('torch', reason='torch is not installed: pip install
 
 from distillation_scenes import make_instances  # noqa: E402
 
-from kd6d_ros.distillation.code_maps import CodeMaps, cells_of, code_clouds, pooled_maps  # noqa: E402
+from kd6d_ros.distillation import code_terms  # noqa: E402
+from kd6d_ros.distillation.code_maps import (  # noqa: E402
+    CodeMaps,
+    cells_of,
+    code_clouds,
+    held_cells,
+    pooled_maps,
+    taught_cells,
+)
 from kd6d_ros.distillation.code_terms import code_adlp, code_naive  # noqa: E402
 from kd6d_ros.distillation.settings import AdlpSettings  # noqa: E402
 from kd6d_ros.networks.dense_network import DenseOutput  # noqa: E402
@@ -121,6 +129,20 @@ def test_the_value_knows_neither_the_order_nor_the_number_of_cells():
     assert (doubled.total / doubled.amount).item() == pytest.approx((once.total / once.amount).item(), rel=1e-9)
 
 
+@pytest.mark.parametrize('group', [1, 2, 100])
+def test_instances_are_grouped_by_size_for_the_time_alone(group, monkeypatch):
+    mine, theirs = random_maps(30, 5), random_maps(31, 5)
+    sizes = torch.tensor([3, 16, 1, 0, 9])
+    usable = torch.arange(16) < sizes[:, None]
+    expected = code_adlp(mine, theirs, usable, 0.1, HOW)
+    gradients = torch.autograd.grad(expected.total, mine)
+    monkeypatch.setattr(code_terms, 'GROUP', group)
+    term = code_adlp(mine, theirs, usable, 0.1, HOW)
+    assert term.total.item() == pytest.approx(expected.total.item(), rel=1e-12)
+    for got, wanted in zip(torch.autograd.grad(term.total, mine), gradients, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_a_student_that_has_the_teachers_cloud_learns_nothing():
     mine = random_maps(7)
     same = CodeMaps(*(x.detach().clone() for x in mine))
@@ -161,7 +183,8 @@ def test_cells_that_both_think_empty_are_left_out():
     with torch.no_grad():
         mine.mass[:, 5:], theirs.mass[:, 4:] = 0.01, 0.02
         mine.mass[:, :5], theirs.mass[:, :4] = 0.5, 0.8
-    student, teacher = code_clouds(mine, theirs, everywhere(mine), 0.1)
+    seen = taught_cells(theirs, everywhere(mine), 0.1)
+    student, teacher = code_clouds(mine, theirs, held_cells(mine, seen, everywhere(mine), 0.1), seen)
     assert student.points.shape == teacher.points.shape == (3, 5, 1, 16)
     assert (student.mass > 0).all()
     assert ((teacher.mass > 0).sum(1) == 4).all()
