@@ -276,7 +276,8 @@ def test_a_pool_of_frames_without_depth_is_refused(root, tmp_path, capsys):
 def test_a_student_is_distilled_and_goes_on_where_it_was_stopped(root):
     out, recipe = root / 'student', str(root / 'base.yaml')
     changes = [f'out={out}', f'distillation.teacher={root}/teacher/final.pt', 'distillation.adlp.weight=1',
-               'distillation.naive.weight=1', 'train.steps=6', 'train.validate_every=6', 'train.precision=bf16-mixed']  # fmt: skip
+               'distillation.naive.weight=1', 'train.steps=6', 'train.validate_every=6',
+               'train.precision=bf16-mixed']  # fmt: skip
     assert main(['distill', recipe, *changes]) == 0
     with open(next(out.glob('csv_*/metrics.csv')), newline='') as file:
         row = next(row for row in csv.DictReader(file) if row['train/adlp'])

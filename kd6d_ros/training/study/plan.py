@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Changes = dict[str, Any]
 TEACHER = 'teacher'
 DENSE_THRESHOLD = 0.5
-"""Least mask probability of a pixel that is decoded, for every dense network."""
+"""Mask probability from which on a pixel of a dense network is decoded: that of ``surface.LEAST_MASK_LOGIT``."""
 GROUPS = ('common', 'teacher', 'students', 'arms', 'seeds', 'compare')
 
 
