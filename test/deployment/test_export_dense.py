@@ -42,7 +42,6 @@ SPEC = NetworkSpec('darknet_tiny_h', channels=32, classes=2, kind='dense')
 
 def book_of(model):
     """Codes that halve the box of `box_scenes` along its axes."""
-    step = 2 * CORNERS.max(0) / 65535
     size = CORNERS.max(0) - CORNERS.min(0)
     own = {'name': model.name, 'obj_id': model.obj_id, 'diameter': model.diameter}
     return replace(painted_codes.book(), low=CORNERS.min(0), step=size / 65535, **own)
