@@ -15,7 +15,7 @@ import numpy as np
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import LAYOUTS, DecodeSpec, NetworkSpec
 from kd6d_ros.inference.surface_codes import BITS, LEAVES, CodeBook, bits_of
-from kd6d_ros.types import ObjectModel
+from kd6d_ros.types import Mesh, ObjectModel
 
 FILE = Path(__file__).with_name('painted_codes.onnx')
 HALF = np.array([0.06, 0.045, 0.03])
@@ -32,6 +32,11 @@ AXIS_OF_BIT = np.arange(BITS) % 3
 
 def model(name=NAME, obj_id=1):
     return ObjectModel(name, obj_id, DIAMETER, CORNERS)
+
+
+def mesh():
+    sides = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+    return Mesh(CORNERS, np.array([face for a, b, c, d in sides for face in ((a, b, c), (a, c, d))]))
 
 
 def network_spec(frame=(320, 240)):
