@@ -19,15 +19,17 @@ MOST_CELLS = 1000
 
 
 def bundle_of_checkpoint(checkpoint: AnyCheckpoint) -> Bundle:
-    """What the robot will know about the network and its objects."""
+    """What the robot will know about the network and its objects. A dense network that was trained on crops only does
+    not search whole frames."""
     parameters = int(checkpoint.facts.get('parameters', 0))
     if not isinstance(checkpoint, DenseCheckpoint):
         return bundle_of(checkpoint.recipe, checkpoint.objects, parameters)
     recipe = checkpoint.recipe
     spec, inputs = recipe.network, recipe.input
+    searches = inputs.frame_size and recipe.sampling.window_fraction > 0
     network = NetworkSpec(
         inputs.crop_size, inputs.crop_padding,
-        (inputs.frame_size[0], inputs.frame_size[1]) if inputs.frame_size else None,
+        (inputs.frame_size[0], inputs.frame_size[1]) if searches else None,
         max_cells=0, levels=(), layout=LAYOUTS['dense'], parameters=parameters,
         architecture=f'{spec.backbone} decoder {spec.decoder} channels {spec.channels}', code_stride=spec.code_stride,
     )  # fmt: skip

@@ -99,8 +99,8 @@ def as_checkpoint(content: Any, path: Path) -> Checkpoint:
     found = any_checkpoint(content, path)
     if isinstance(found, DenseCheckpoint):
         raise ConfigError(
-            f'{path}: holds a dense network (network.kind: dense); this version trains and validates these, but '
-            'exports, distils and studies networks of the kind keypoints only'
+            f'{path}: holds a dense network (network.kind: dense); this version trains, validates and exports these, '
+            'but distils and studies networks of the kind keypoints only'
         )
     return found
 
