@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from painted_codes import FILE, NAME, book, model, network_spec, painted_bundle, painted_network, picture
+from painted_codes import FILE, NAME, book, mesh, model, network_spec, painted_bundle, painted_network, picture
 
 from kd6d_ros.cli.main import main
 from kd6d_ros.errors import BundleError, CodesError, EngineError
@@ -22,6 +22,8 @@ from kd6d_ros.inference.covariance import COLUMNS, CovarianceModel
 from kd6d_ros.inference.engines.network_io import CODE_OUTPUTS, outputs_of, predictions
 from kd6d_ros.inference.engines.select import make_engine
 from kd6d_ros.inference.estimator import PoseEstimator
+from kd6d_ros.inference.outlines import Outlines
+from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.types import RigidTransform
 
 CODES = f'codes/{NAME}.codes.npz'
@@ -295,6 +297,17 @@ def test_a_painted_box_is_found_and_followed_through_onnx_runtime(folder, engine
         assert estimator.report.mode == ('frame' if step == 0 else 'tracked')
         assert np.linalg.norm(found.cam_from_obj.translation - truth.translation) < 3e-3
         assert np.degrees(rotation_angle(found.cam_from_obj.rotation, truth.rotation)) < 1.0
+
+
+def test_the_outline_of_the_mesh_can_be_fitted_after_codes_too(folder, engine, camera):
+    bundle = load_bundle(folder)
+    outlines = Outlines(bundle, bundle.names, {NAME: mesh()})
+    estimator = PoseEstimator(bundle, engine, EstimatorSettings(fit_outline=True), outlines=outlines)
+    truth = at(0.02, -0.01, 0.6, (0.5, -0.7, 0.2))
+    (found,) = estimator.estimate(picture(camera, truth), camera, 0.0)
+    assert estimator.report.stages['outline'] > 0
+    assert np.linalg.norm(found.cam_from_obj.translation - truth.translation) < 3e-3
+    assert np.degrees(rotation_angle(found.cam_from_obj.rotation, truth.rotation)) < 1.0
 
 
 def test_only_objects_that_were_asked_for_are_in_the_maps(folder, engine, camera):
