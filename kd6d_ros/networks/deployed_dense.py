@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from kd6d_ros.networks.dense_network import DenseNetwork
 
-CODE_OUTPUTS = ('class_index', 'mask', 'code')
-
 NEVER = -1e4
 """Mask logit of an object that was not asked for."""
 

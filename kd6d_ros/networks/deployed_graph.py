@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kd6d_ros.inference.engines.network_io import CODE_OUTPUTS
 from kd6d_ros.networks.dense_network import DenseNetwork
-from kd6d_ros.networks.deployed_dense import CODE_OUTPUTS, DeployedDense
+from kd6d_ros.networks.deployed_dense import DeployedDense
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.networks.make_network import AnyNetwork
 
