@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 SHARED = ('crop_size', 'crop_padding', 'frame_size', 'layout')
 OF_KIND = {'keypoints': ('max_cells', 'levels'), 'dense': ('code_stride',)}
+MOST_CODE_CELLS = 1 << 20
+"""Of a dense network's map: more would take hundreds of megabytes and seconds for one image."""
+
 OPTIONAL = ('parameters', 'architecture', 'crop_macs', 'frame_macs')
 
 
@@ -30,6 +33,9 @@ def read_network(field: Field, kind: str) -> NetworkSpec:
     if crop_size % finest:
         fields['crop_size'].fail(f'{crop_size} is not a multiple of the {what} {finest}')
     size = _frame_size(fields['frame_size'], finest, what)
+    for width, height in ((crop_size, crop_size), size or (0, 0)):
+        if dense and width * height > MOST_CODE_CELLS * finest**2:
+            fields['code_stride'].fail(f'{width}x{height} px make a map of more than {MOST_CODE_CELLS} cells')
     layout = fields['layout'].text(64)
     if layout != LAYOUTS[kind]:
         fields['layout'].fail(

@@ -135,6 +135,10 @@ WRONG = [
     (_set('network', 'code_stride', value=0), r'code_stride: expected 1 \.\. 256, got 0'),
     (_set('network', 'code_stride', value=3), r'crop_size: 128 is not a multiple of the code stride 3'),
     (_set('network', 'frame_size', value=[322, 240]), r'frame_size: 322x240 is not a multiple of the code stride 4'),
+    (
+        lambda record: record['network'].update(code_stride=1, frame_size=[8192, 8192]),
+        'code_stride: 8192x8192 px make a map of more than 1048576 cells',
+    ),
     (_set('network', 'levels', value=[]), r'network\.levels: unknown field'),
     (lambda record: record['network'].pop('code_stride'), r"network: the field 'code_stride' is missing"),
     (_set('decode', 'sharpness', value=1.0), r'decode\.sharpness: unknown field'),
