@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 SHARED = ('crop_size', 'crop_padding', 'frame_size', 'layout')
 OF_KIND = {'keypoints': ('max_cells', 'levels'), 'dense': ('code_stride',)}
+OPTIONAL = ('parameters', 'architecture', 'crop_macs', 'frame_macs')
+
 MOST_CODE_CELLS = 1 << 20
 """Of a dense network's map: more would take hundreds of megabytes and seconds for one image."""
-
-OPTIONAL = ('parameters', 'architecture', 'crop_macs', 'frame_macs')
 
 
 def read_network(field: Field, kind: str) -> NetworkSpec:
