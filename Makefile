@@ -1,5 +1,5 @@
 # Every target does its own set-up in .venv; a second run finds the stamps and is quick.
-#   make demo    the whole way on the shipped bag, without ROS 2 installed and without torch
+#   make demo    the whole way on the shipped bag, without ROS 2 installed and without torch; BUNDLE=... another model
 #   make test    all tests, and the quick ones of the robot side on Python 3.10 and 3.12 where they exist
 #   make lint    ruff, mypy, import walls
 #   make bench   speed figures of this machine
@@ -56,7 +56,7 @@ RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="eg
 .NOTPARALLEL:
 
 demo: $(VENV)/.demo
-	$(BIN)/kd6d demo
+	$(BIN)/kd6d demo $(if $(BUNDLE),--bundle '$(BUNDLE)')
 
 test: $(VENV)/.dev
 	@status=0; \

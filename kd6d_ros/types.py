@@ -168,12 +168,26 @@ class Detection:
 
 
 @dataclass(frozen=True, eq=False)
+class CodeMaps:
+    """What a dense network says about every cell (pixel of its map) of one region.
+
+    class_index (h, w): the object, of those asked for, that the cell shows most likely; mask (h, w) in [0, 1]: how
+    likely that is; code (16, h, w) in [0, 1]: probability of each bit of that object's surface code, first split first.
+    """
+
+    class_index: IntArray
+    mask: Float32Array
+    code: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
 class LocalPredictions:
     """The M candidate cells of one region, best score first.
 
     class_index (M,) into the bundle's objects, score (M,) in [0, 1], level (M,) index into the bundle's
     levels, centre (M, 2) and keypoints (M, 8, 2) in network pixels. surface (C, 4, h, w) for a network with a
     surface branch: per class and cell x, y, z [diameters] relative to the centre of the box, and mask logit.
+    A dense network has no candidates (M is 0) but `codes`.
     """
 
     class_index: IntArray
@@ -182,6 +196,13 @@ class LocalPredictions:
     centre: Float32Array
     keypoints: Float32Array
     surface: Optional[Float32Array] = None
+    codes: Optional[CodeMaps] = None
+
+    @staticmethod
+    def of_codes(codes: CodeMaps) -> LocalPredictions:
+        """Those of a dense network."""
+        whole, real = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return LocalPredictions(whole, real, whole, real.reshape(0, 2), real.reshape(0, 8, 2), codes=codes)
 
 
 @dataclass(frozen=True, eq=False)

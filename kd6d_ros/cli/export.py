@@ -19,7 +19,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'export',
         help='write a bundle from a checkpoint',
-        description='Export a trained network to a bundle: ONNX file, keypoints, diameters, symmetries, manifest.',
+        description='Export a trained network of either kind to a bundle: ONNX files, keypoints or surface codes, '
+        'diameters, symmetries, manifest.',
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -63,6 +63,7 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
                 'diameter_mm': round(item.diameter * 1000, 3),
                 'symmetries': _symmetry_word(item.symmetries),
                 'mesh': bundle.meshes.get(item.name),
+                'codes': bundle.codes.get(item.name),
             }
             for item in bundle.objects
         ],
@@ -76,6 +77,7 @@ def bundle_record(bundle: Bundle) -> Dict[str, Any]:
             'strides_px': [level.stride for level in network.levels],
             'anchor_sizes_px': [level.anchor_size for level in network.levels],
             'surface_stride_px': network.surface_stride,
+            'code_stride_px': network.code_stride,
             'crop_macs': network.crop_macs,
             'frame_macs': network.frame_macs,
         },
@@ -109,8 +111,7 @@ def describe(bundle: Bundle, record: Dict[str, Any]) -> str:
         f'network    {network["architecture"] or "unnamed"}, {network["parameters"]:,} parameters',
         f'crop       {network["crop_size_px"]} px, padding {network["crop_padding"]:g}',
         f'frame      {frame[0]}x{frame[1]} px' if frame else 'frame      none: needs detections',
-        f'levels     strides {network["strides_px"]}, anchors {network["anchor_sizes_px"]} px',
-        f'surface    {_surface_word(network["surface_stride_px"])}',
+        *_output_lines(network),
         f'min_score  {MIN_SCORE:g} (the default)' if least is None else f'min_score  {least:g} (recommended here)',
     ]
     lines += _compute_lines(network)
@@ -149,6 +150,16 @@ def _measured_words(item: Dict[str, Any]) -> str:
     if item['latency_ms'] is not None:
         words.append(f'{item["latency_ms"]:.2f} ms per crop where it was exported')
     return ', '.join(words) or 'nothing'
+
+
+def _output_lines(network: Dict[str, Any]) -> List[str]:
+    """What the network says about an image."""
+    if network['code_stride_px'] is not None:
+        return [f'codes      a surface code for every {network["code_stride_px"]}x{network["code_stride_px"]} px']
+    return [
+        f'levels     strides {network["strides_px"]}, anchors {network["anchor_sizes_px"]} px',
+        f'surface    {_surface_word(network["surface_stride_px"])}',
+    ]
 
 
 def _surface_word(stride: Optional[int]) -> str:

@@ -12,18 +12,20 @@ from kd6d_ros.deployment.bundle_meshes import bundle_meshes
 from kd6d_ros.deployment.export_data import check_request, open_data
 from kd6d_ros.deployment.onnx_export import rounded_weights
 from kd6d_ros.deployment.precisions import write_precisions
+from kd6d_ros.deployment.records import bundle_of_checkpoint
 from kd6d_ros.deployment.report import check_drops, latencies, measured, report_record
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
 from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
-from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.networks.macs import count_macs
-from kd6d_ros.training.checkpoint import Checkpoint, load_checkpoint
+from kd6d_ros.training.checkpoint import DenseCheckpoint, any_checkpoint
 from kd6d_ros.training.recipe import to_mapping
-from kd6d_ros.training.validation import bundle_of
+from kd6d_ros.training.weights_file import read_weights_file
 
 if TYPE_CHECKING:
     from kd6d_ros.distillation.settings import DistillationSettings
+    from kd6d_ros.networks.make_network import AnyNetwork
+    from kd6d_ros.training.checkpoint import AnyCheckpoint
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and of how much."""
@@ -67,7 +69,7 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda what, done
         EngineError: the exported graph does not compute what PyTorch does.
     """
     check_request(request)
-    checkpoint = load_checkpoint(request.checkpoint)
+    checkpoint = any_checkpoint(read_weights_file(request.checkpoint), request.checkpoint)
     meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
     record = _record(request, checkpoint, network)
@@ -94,27 +96,28 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda what, done
             measured={name: results[name] for name in request.precisions},
             report=report,
             meshes=meshes,
+            books=checkpoint.books if isinstance(checkpoint, DenseCheckpoint) else (),
         )
 
 
-def _record(request: ExportRequest, checkpoint: Checkpoint, network: KeypointNetwork) -> Bundle:
+def _record(request: ExportRequest, checkpoint: AnyCheckpoint, network: AnyNetwork) -> Bundle:
     """The bundle without files."""
-    record = bundle_of(checkpoint.recipe, checkpoint.objects, int(checkpoint.facts.get('parameters', 0)))
+    record = bundle_of_checkpoint(checkpoint)
     padding = record.network.crop_padding if request.crop_padding is None else request.crop_padding
     spec = _with_macs(replace(record.network, crop_padding=padding), network)
     decode = replace(record.decode, min_score=request.min_score)
     return replace(record, name=request.name or request.out.name, network=spec, decode=decode)
 
 
-def _with_macs(spec: NetworkSpec, network: KeypointNetwork) -> NetworkSpec:
+def _with_macs(spec: NetworkSpec, network: AnyNetwork) -> NetworkSpec:
     crop, frame = spec.crop_size, spec.frame_size
     crop_macs = count_macs(network, crop, crop).total
     return replace(spec, crop_macs=crop_macs, frame_macs=count_macs(network, *frame).total if frame else None)
 
 
-def _training_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+def _training_facts(checkpoint: AnyCheckpoint) -> dict[str, Any]:
     recipe = to_mapping(checkpoint.recipe)
-    for group, key in (('data', 'train'), ('data', 'models'), ('data', 'cache')):
+    for group, key in (('data', 'train'), ('data', 'models'), ('data', 'cache'), ('data', 'codes')):
         recipe[group].pop(key)  # paths of the machine it was trained on tell nobody anything
     recipe.pop('out')
     recipe['initial_weights'] = Path(recipe['initial_weights']).name
@@ -134,7 +137,7 @@ def _method(settings: DistillationSettings) -> str:
     return f'student distilled with {" and ".join(used)}' if used else 'plain student'
 
 
-def _expected(checkpoint: Checkpoint) -> dict[str, float]:
+def _expected(checkpoint: AnyCheckpoint) -> dict[str, float]:
     validation = checkpoint.facts.get('validation') or {}
     if not validation:
         return {}

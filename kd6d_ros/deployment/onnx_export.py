@@ -16,22 +16,31 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from kd6d_ros.networks.deployed_graph import INPUTS, OUTPUTS, SURFACE, DeployedGraph
+from kd6d_ros.networks.deployed_graph import INPUTS, SURFACE, deployed, output_names
 
 if TYPE_CHECKING:
-    from kd6d_ros.networks.keypoint_network import KeypointNetwork
+    from typing import TypeVar
+
+    from kd6d_ros.networks.make_network import AnyNetwork
+
+    Network = TypeVar('Network', bound=AnyNetwork)
 
 OPSET = 17
 DYNAMIC = {
     'image': {0: 'batch', 1: 'height', 2: 'width'},
     'classes': {0: 'batch'},
     SURFACE: {0: 'batch', 3: 'surface_height', 4: 'surface_width'},
+    'mask': {0: 'batch', 1: 'map_height', 2: 'map_width'},
+    'code': {0: 'batch', 2: 'map_height', 3: 'map_width'},
 }
+MAP_INDEX = {0: 'batch', 1: 'map_height', 2: 'map_width'}
+"""Of the output class_index of a dense network; that of a keypoint network has another shape."""
 
 
-def rounded_weights(network: KeypointNetwork) -> KeypointNetwork:
+def rounded_weights(network: Network) -> Network:
     """A copy whose floating-point parameters and buffers are rounded to float16 precision (float32 type)."""
-    copied = copy.deepcopy(network).float().eval()
+    copied = copy.deepcopy(network)
+    copied.float().eval()
     with torch.no_grad():
         for tensor in copied.parameters():
             if tensor.ndim > 1:
@@ -39,7 +48,7 @@ def rounded_weights(network: KeypointNetwork) -> KeypointNetwork:
     return copied
 
 
-def export_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
+def export_graph(network: AnyNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
     """The FP32 file: ``trace_graph`` with its weights stored in float16."""
     model = trace_graph(network, crop_size, max_cells)
     store_half(model)
@@ -47,9 +56,10 @@ def export_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> on
     return model
 
 
-def trace_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
-    """ONNX model of ``DeployedGraph`` with batch normalisation folded, all in float32."""
-    graph = DeployedGraph(network.float().eval(), max_cells).eval()
+def trace_graph(network: AnyNetwork, crop_size: int, max_cells: int) -> onnx.ModelProto:
+    """ONNX model of ``deployed`` with batch normalisation folded, all in float32."""
+    graph, names = deployed(network.float().eval(), max_cells), output_names(network)
+    dense = 'code' in names
     image = torch.zeros((2, crop_size, crop_size, 3), dtype=torch.uint8)
     classes = torch.ones((2, network.spec.classes), dtype=torch.bool)
     buffer = io.BytesIO()
@@ -57,11 +67,13 @@ def trace_graph(network: KeypointNetwork, crop_size: int, max_cells: int) -> onn
         warnings.simplefilter('ignore')  # the tracer warns about loops over levels, which are fixed
         torch.onnx.export(
             graph, (image, classes), buffer,  # type: ignore[arg-type]
-            input_names=list(INPUTS), output_names=[*OUTPUTS, *([SURFACE] if network.surface else [])],
-            dynamic_axes=DYNAMIC, opset_version=OPSET, dynamo=False,
+            input_names=list(INPUTS), output_names=list(names),
+            dynamic_axes={**DYNAMIC, 'class_index': MAP_INDEX} if dense else DYNAMIC,
+            opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
-    _name_outputs(model, max_cells)
+    if not dense:
+        _name_outputs(model, max_cells)
     return model
 
 

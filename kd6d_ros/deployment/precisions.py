@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kd6d_ros.inference.bundle_records import Bundle
-    from kd6d_ros.networks.keypoint_network import KeypointNetwork
+    from kd6d_ros.networks.make_network import AnyNetwork
     from kd6d_ros.types import ImageArray
 
 PRECISIONS = ('fp32', 'fp16', 'int8', 'int8-cpu')
@@ -40,7 +40,7 @@ class Files:
 
 
 def write_precisions(
-    network: KeypointNetwork,
+    network: AnyNetwork,
     bundle: Bundle,
     precisions: Sequence[str],
     inputs: Sequence[ImageArray],

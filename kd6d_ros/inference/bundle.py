@@ -28,10 +28,12 @@ from kd6d_ros.inference.bundle_records import (
     NetworkSpec,
 )
 from kd6d_ros.inference.bundle_schema import read_bundle
+from kd6d_ros.inference.code_files import load_codes, write_codes
 from kd6d_ros.inference.manifest_fields import MAX_MANIFEST_BYTES, parse_manifest
 from kd6d_ros.inference.manifest_record import manifest_record
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.surface_codes import CodeBook
     from kd6d_ros.types import Mesh, ObjectModel
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 REPORT = 'report.json'
+CODES = 'codes'
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -67,7 +70,7 @@ def load_bundle(folder: Path) -> Bundle:
         data = handle.read(MAX_MANIFEST_BYTES + 1)
     bundle = read_bundle(parse_manifest(data, str(manifest)), folder)
     check_files(bundle)
-    return bundle
+    return replace(bundle, books=load_codes(bundle))
 
 
 def write_bundle(
@@ -86,7 +89,7 @@ def write_bundle(
     report: Optional[Mapping[str, Any]] = None,
     covariance: Optional[Mapping[str, Any]] = None,
     meshes: Optional[Mapping[str, Mesh]] = None,
-    kind: str = 'keypoints',
+    books: Sequence[CodeBook] = (),
 ) -> Bundle:
     """Write a bundle aside, check it by loading it, and put it in place of `folder`.
 
@@ -95,6 +98,7 @@ def write_bundle(
         engines: precision -> file to copy (it becomes ``model_<precision>.<suffix>``, hyphens as underscores).
         meshes: object name -> mesh, stored as plain arrays under ``meshes/``.
         report: plain values, stored as ``report.json``.
+        books: surface codes of the objects, stored under ``codes/``; they make it a bundle of the kind dense.
 
     Raises:
         BundleError: what would be written does not load, or `folder` holds something else.
@@ -109,13 +113,14 @@ def write_bundle(
     try:
         engine_files = {key: _copy(Path(source), aside, key) for key, source in engines.items()}
         mesh_files = {key: _mesh(mesh, aside, key) for key, mesh in (meshes or {}).items()}
+        code_files = {book.name: write_codes(aside / CODES, book).relative_to(aside).as_posix() for book in books}
         bundle = Bundle(
             name=name,
             objects=tuple(objects),
             network=network,
             decode=decode,
             folder=aside,
-            kind=kind,
+            kind='dense' if books else 'keypoints',
             engines=engine_files,
             licence=licence,
             origin=origin,
@@ -124,9 +129,11 @@ def write_bundle(
             measured=measured or {},
             covariance=covariance,
             meshes=mesh_files,
+            codes=code_files,
         )
         documents = [] if report is None else [_report(report, aside)]
-        hashes = {x: sha256_file(aside / x) for x in (*engine_files.values(), *mesh_files.values(), *documents)}
+        written = (*engine_files.values(), *mesh_files.values(), *code_files.values(), *documents)
+        hashes = {x: sha256_file(aside / x) for x in written}
         _write_manifest(aside / MANIFEST, manifest_record(replace(bundle, files=hashes)))
         loaded = load_bundle(aside)
         aside.chmod(0o755)
@@ -152,7 +159,7 @@ def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
         os.replace(aside, folder / MANIFEST)
     finally:
         aside.unlink(missing_ok=True)
-    return loaded
+    return replace(loaded, books=bundle.books)
 
 
 def _copy(source: Path, folder: Path, precision: str) -> str:

@@ -75,7 +75,7 @@ def check_files(bundle: Bundle) -> None:
         BundleError: names the file.
     """
     manifest = bundle.folder / MANIFEST
-    for relative in [*bundle.engines.values(), *bundle.meshes.values()]:
+    for relative in [*bundle.engines.values(), *bundle.meshes.values(), *bundle.codes.values()]:
         if relative not in bundle.files:
             raise BundleError(f'{manifest}: {relative} has no sha256 under files')
     for relative, wanted in bundle.files.items():

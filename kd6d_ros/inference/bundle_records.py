@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 from kd6d_ros.errors import BundleError, ConfigError
 from kd6d_ros.types import ObjectModel
 
-SCHEMA = 2
-"""Version of the manifest that this package writes; it reads this one and older. 2 has precisions with a hyphen
-(int8-cpu) and the group measured."""
+if TYPE_CHECKING:
+    from kd6d_ros.inference.surface_codes import CodeBook
+
+SCHEMA = 3
+"""Newest version of the manifest that this package reads and writes. 2 has precisions with a hyphen (int8-cpu) and the
+group measured, 3 the kind dense."""
+
+SCHEMA_OF_KIND = {'keypoints': 2, 'dense': 3}
+"""What is written: no newer than the kind needs, so that robots with an older version read what they can."""
 
 MANIFEST = 'bundle.yaml'
-LAYOUT = 'nhwc_rgb_uint8'
-KINDS = ('keypoints',)
+LAYOUTS = {'keypoints': 'nhwc_rgb_uint8', 'dense': 'nhwc_rgb_uint8_code_maps'}
+"""Inputs and outputs of the network by kind of bundle; ``network_io`` says what they are."""
+KINDS = tuple(LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class NetworkSpec:
     box; frame_size: (width, height) of the whole-frame input [network px], None when the network cannot
     search; max_cells: most candidate cells in one output; surface_stride: of the surface output's cells, None
     for a network without one; crop_macs, frame_macs: multiply-adds for one crop and for one whole frame, None
-    where nobody counted.
+    where nobody counted; code_stride: of the code maps of a dense network, None for another one. A dense network has
+    no levels, and max_cells is 0.
     """
 
     crop_size: int
@@ -42,12 +50,18 @@ class NetworkSpec:
     frame_size: Optional[Tuple[int, int]]
     max_cells: int
     levels: Tuple[LevelSpec, ...]
-    layout: str = LAYOUT
+    layout: str = LAYOUTS['keypoints']
     parameters: int = 0
     architecture: str = ''
     surface_stride: Optional[int] = None
     crop_macs: Optional[int] = None
     frame_macs: Optional[int] = None
+    code_stride: Optional[int] = None
+
+    @property
+    def finest_stride(self) -> int:
+        """Width and height of every input are multiples of this."""
+        return self.code_stride or min(level.stride for level in self.levels)
 
     @property
     def anchor_sizes(self) -> Tuple[float, ...]:
@@ -59,7 +73,8 @@ class DecodeSpec:
     """Which cells reach PnP: least score, cells per object and sharpness of the level allocation.
 
     min_score: recommended least score of a published pose, None for the estimator's default. It is here because
-    one network scores its good poses lower than another.
+    one network scores its good poses lower than another. The score of a cell of a dense network is that of its mask;
+    sharpness says nothing there.
     """
 
     score_threshold: float = 0.1
@@ -88,8 +103,9 @@ class Measured:
 class Bundle:
     """A checked bundle: everything the robot side knows about a network and its objects.
 
-    engines maps a precision ('fp32'...) to a file of `folder`, meshes an object name to one; `files` is the
-    sha256 of every file. `training`, `expected` and `covariance` are free mappings of plain values. `measured` says of
+    engines maps a precision ('fp32'...) to a file of `folder`, meshes and codes an object name to one; `files` is the
+    sha256 of every file. books: the surface codes in those files, in the order of the objects; a bundle of the kind
+    dense has them. `training`, `expected` and `covariance` are free mappings of plain values. `measured` says of
     a precision what its file costs and brings.
     """
 
@@ -108,7 +124,9 @@ class Bundle:
     measured: Mapping[str, Measured] = field(default_factory=dict)
     covariance: Optional[Mapping[str, Any]] = None
     meshes: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    books: Tuple[CodeBook, ...] = ()
 
     @property
     def names(self) -> Tuple[str, ...]:

@@ -10,16 +10,13 @@ import numpy as np
 from kd6d_ros.errors import BundleError, ShapeError
 from kd6d_ros.inference.bundle_records import (
     KINDS,
-    LAYOUT,
     MANIFEST,
     SCHEMA,
     Bundle,
-    DecodeSpec,
-    LevelSpec,
     Measured,
-    NetworkSpec,
 )
 from kd6d_ros.inference.covariance import read_model
+from kd6d_ros.inference.network_schema import read_decode, read_network
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ DIAMETERS = (0.005, 10.0)
 """Sane diameters [m]; anything else is most likely in another unit."""
 
 REQUIRED = ('schema', 'name', 'kind', 'objects', 'network', 'decode', 'engines', 'licence', 'origin', 'files')
-OPTIONAL = ('training', 'expected', 'measured', 'covariance', 'meshes')
+OPTIONAL = ('training', 'expected', 'measured', 'covariance', 'meshes', 'codes')
 
 
 def read_bundle(root: Field, folder: Path) -> Bundle:
@@ -52,10 +49,8 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
         fields['kind'].fail(f'unknown kind {kind!r}: this version of kd6d_ros knows {", ".join(KINDS)}')
     objects = _objects(fields['objects'])
     names = [item.name for item in objects]
-    meshes = _files_by(fields['meshes'], NAME, 'object name') if 'meshes' in fields else {}
-    for name in meshes:
-        if name not in names:
-            fields['meshes'].fail(f'{name!r} is not an object of this bundle')
+    files_of = {what: _files_of_objects(fields[what], names) if what in fields else {} for what in ('meshes', 'codes')}
+    _check_codes(root, kind, fields.get('codes'), files_of['codes'], names)
     engines = _files_by(fields['engines'], PRECISION, 'precision')
     if not engines:
         fields['engines'].fail('expected at least one engine')
@@ -64,10 +59,11 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
     return Bundle(
         name=_match(fields['name'], NAME, 'a name'),
         objects=objects,
-        network=_network(fields['network']),
-        decode=_decode(fields['decode']),
+        network=read_network(fields['network'], kind),
+        decode=read_decode(fields['decode'], kind),
         folder=folder,
         kind=kind,
+        schema=fields['schema'].whole(1, SCHEMA),
         engines=engines,
         licence=fields['licence'].text(),
         origin=fields['origin'].text(),
@@ -75,9 +71,27 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
         expected={key: value.number() for key, value in expected.items()},
         measured=_measured(fields['measured'], engines) if 'measured' in fields else {},
         covariance=covariance,
-        meshes=meshes,
+        meshes=files_of['meshes'],
+        codes=files_of['codes'],
         files=_hashes(fields['files']),
     )
+
+
+def _files_of_objects(field: Field, names: List[str]) -> Dict[str, str]:
+    out = _files_by(field, NAME, 'object name')
+    for name in out:
+        if name not in names:
+            field.fail(f'{name!r} is not an object of this bundle')
+    return out
+
+
+def _check_codes(root: Field, kind: str, field: Optional[Field], codes: Dict[str, str], names: List[str]) -> None:
+    """A dense bundle has the codes of every object, another one has none."""
+    lacking = [name for name in names if name not in codes]
+    if kind == 'dense' and lacking:
+        (field or root).fail(f'no surface codes of {lacking[0]!r}, which kind: dense needs; export the bundle again')
+    if kind != 'dense' and codes and field is not None:
+        field.fail(f'surface codes belong to kind: dense, this bundle is of kind: {kind}')
 
 
 def _covariance(field: Field, names: List[str]) -> Optional[Dict[str, Any]]:
@@ -166,72 +180,6 @@ def _symmetries(field: Field) -> Symmetries:
             parts['axis'].fail('the axis has no length')
         continuous.append(ContinuousSymmetry(axis / length, parts['offset_m'].numbers((3,), -1e4, 1e4)))
     return Symmetries(tuple(discrete), tuple(continuous))
-
-
-def _network(field: Field) -> NetworkSpec:
-    fields = field.mapping(
-        ('crop_size', 'crop_padding', 'frame_size', 'max_cells', 'levels', 'layout'),
-        ('parameters', 'architecture', 'surface_stride', 'crop_macs', 'frame_macs'),
-    )
-    levels = []
-    for item in fields['levels'].items(1, 8):
-        parts = item.mapping(('stride', 'anchor_size'))
-        levels.append(LevelSpec(parts['stride'].whole(1, 256), parts['anchor_size'].number(1.0, 4096.0)))
-    # The coarser levels round up, so only the finest has to divide the input.
-    finest = min(level.stride for level in levels)
-    crop_size = fields['crop_size'].whole(16, 2048)
-    if crop_size % finest:
-        fields['crop_size'].fail(f'{crop_size} is not a multiple of the finest stride {finest}')
-    frame = fields['frame_size']
-    size = None
-    if not frame.is_null:
-        width, height = (side.whole(16, 8192) for side in frame.items(2, 2))
-        if width % finest or height % finest:
-            frame.fail(f'{width}x{height} is not a multiple of the finest stride {finest}')
-        size = (width, height)
-    layout = fields['layout'].text(64)
-    if layout != LAYOUT:
-        fields['layout'].fail(f'unknown layout {layout!r}: this version of kd6d_ros knows {LAYOUT}')
-    return NetworkSpec(
-        crop_size=crop_size,
-        crop_padding=fields['crop_padding'].number(1.0, 5.0),
-        frame_size=size,
-        max_cells=fields['max_cells'].whole(1, 65536),
-        levels=tuple(levels),
-        layout=layout,
-        parameters=fields['parameters'].whole(0, 10**12) if 'parameters' in fields else 0,
-        architecture=fields['architecture'].text(200) if 'architecture' in fields else '',
-        surface_stride=_surface_stride(fields, crop_size, size),
-        crop_macs=_macs(fields, 'crop_macs'),
-        frame_macs=_macs(fields, 'frame_macs'),
-    )
-
-
-def _surface_stride(fields: Dict[str, Field], crop_size: int, frame: Optional[Tuple[int, int]]) -> Optional[int]:
-    if 'surface_stride' not in fields or fields['surface_stride'].is_null:
-        return None
-    stride = fields['surface_stride'].whole(1, 256)
-    for side in (crop_size, *(frame or ())):
-        if side % stride:
-            fields['surface_stride'].fail(f'{stride} does not divide the input size {side}')
-    return stride
-
-
-def _macs(fields: Dict[str, Field], name: str) -> Optional[int]:
-    if name not in fields or fields[name].is_null:
-        return None
-    return fields[name].whole(1, 10**15)
-
-
-def _decode(field: Field) -> DecodeSpec:
-    fields = field.mapping(('score_threshold', 'cells_per_object', 'sharpness'), ('min_score',))
-    least = fields.get('min_score')
-    return DecodeSpec(
-        fields['score_threshold'].number(0.0, 1.0),
-        fields['cells_per_object'].whole(1, 1000),
-        fields['sharpness'].number(0.0, 100.0),
-        None if least is None or least.is_null else least.number(0.0, 1.0),
-    )
 
 
 def _files_by(field: Field, pattern: re.Pattern[str], what: str) -> Dict[str, str]:

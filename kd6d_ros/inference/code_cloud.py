@@ -28,16 +28,37 @@ def code_cloud(mask: AnyArray, code: AnyArray, book: CodeBook, crop: Crop) -> Su
         crop: the window that the network saw; its width is a multiple of w.
 
     Returns:
+        As ``cloud_of_cells``.
+    """
+    ys, xs = np.nonzero(mask >= LEAST_MASK_LOGIT)
+    probability = _sigmoid(code[:, ys, xs].T)
+    stride = crop.width / mask.shape[1]
+    return cloud_of_cells(np.stack([xs, ys], axis=1), stride, _sigmoid(mask[ys, xs]), probability, book, crop)
+
+
+def cloud_of_cells(
+    cells: AnyArray, stride: float, mask: AnyArray, probability: AnyArray, book: CodeBook, crop: Crop
+) -> SurfaceCloud:
+    """Surface points of chosen cells of the map.
+
+    Args:
+        cells: (N, 2) column and row. stride: of the map [network px].
+        mask: (N,) probability of the object in each cell.
+        probability: (N, 16) of its bits, first split first.
+
+    Returns:
         Points [m, object frame] under pixels of the image. A point's weight is the mask's probability times that of
         the region which its first bits name, as these probabilities are: a wrong one of them makes an outlier.
     """
-    stride = crop.width / mask.shape[1]
-    ys, xs = np.nonzero(mask >= LEAST_MASK_LOGIT)
-    pixels = (np.stack([xs, ys], axis=1) + 0.5) * stride - 0.5
-    probability = _sigmoid(code[:, ys, xs].T)
     sure = np.maximum(probability, 1 - probability)[:, :HARD_BITS].prod(axis=1)
     points = book.expected(probability).astype(np.float64)
-    return SurfaceCloud(points, crop.to_image(pixels), _sigmoid(mask[ys, xs]) * sure)
+    return SurfaceCloud(points, crop.to_image(cell_centres(cells, stride)), mask * sure)
+
+
+def cell_centres(cells: AnyArray, stride: float) -> FloatArray:
+    """Network px (N, 2) of cells (N, 2), column and row."""
+    out: FloatArray = (np.asarray(cells, np.float64) + 0.5) * stride - 0.5
+    return out
 
 
 def _sigmoid(logits: AnyArray) -> FloatArray:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Dict, NoReturn, Tuple
 
 import numpy as np
 
-from kd6d_ros.errors import CodesError
-from kd6d_ros.inference.bundle_files import BROKEN_ARCHIVE
+from kd6d_ros.errors import BundleError, CodesError
+from kd6d_ros.inference.bundle_files import BROKEN_ARCHIVE, inside
 from kd6d_ros.inference.bundle_schema import DIAMETERS, NAME, SHA256
 from kd6d_ros.inference.surface_codes import BITS, LEAVES, CodeBook
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.types import AnyArray, ObjectModel
 
 VERSION = 1
@@ -144,3 +145,23 @@ def check_fits(path: Path, book: CodeBook, model: ObjectModel, mesh_sha256: str 
         _refuse(path, f'codes of a mesh of another size or place than that of {model.name!r}')
     if mesh_sha256 and mesh_sha256 != book.mesh_sha256:
         _refuse(path, f'made from another mesh than that of {model.name!r}')
+
+
+def load_codes(bundle: Bundle) -> Tuple[CodeBook, ...]:
+    """The codes of a bundle's objects, in their order; none for a bundle of another kind.
+
+    Raises:
+        BundleError: a file is missing, damaged, or holds the codes of another object.
+    """
+    if bundle.kind != 'dense':
+        return ()
+    books = []
+    for model in bundle.objects:
+        path = inside(bundle.folder, bundle.codes[model.name])
+        try:
+            book = read_codes(path)
+            check_fits(path, book, model)
+        except CodesError as error:
+            raise BundleError(f'{error} and export the bundle again') from error
+        books.append(book)
+    return tuple(books)

@@ -8,7 +8,7 @@ on renders (``covariance.py``). The Hessian says in which directions the geometr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -28,7 +28,9 @@ FEATURES = (
 """Names of ``Evidence.features``, all logarithms: spread of the cells' corners about their mean, distance of that mean
 from the pose's corners and residual of the surface points, each over the object's size in the image; share of inliers;
 mean score of the cells; area of the surface cells over the object's size squared; share of the object's box inside the
-image. A network without a surface branch has the corners' residual and the number of cells in their place."""
+image. A network without a surface branch has the corners' residual and the number of cells in their place. A dense
+network has how unsure the first bits of the codes are and the median residual in place of the corners' figures, and all
+cells of its mask count as surface cells."""
 
 LEAST = 1e-3
 """Logarithms are taken of no less than this."""
@@ -46,6 +48,21 @@ class Predictions:
     threshold: float
     cell_area: float
     mask: Optional[MaskMap] = None
+
+
+@dataclass(frozen=True, eq=False)
+class CodePredictions:
+    """The same of a dense network: the surface points, the score of their cells, threshold [px], cell_area [image
+    px^2] of one of them, and the mask."""
+
+    surface: SurfaceCloud
+    score: float
+    threshold: float
+    cell_area: float
+    mask: Optional[MaskMap] = None
+
+
+AnyPredictions = Union[Predictions, CodePredictions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +94,31 @@ def gather(
         more, rms, area = found
         hessian, area = hessian + more, area / size**2
     values = [spread / size, bias / size, rms / size, inlier_ratio, scores.mean(), area, visible]
+    return _evidence(values, hessian)
+
+
+def gather_codes(
+    predictions: CodePredictions,
+    pose: RigidTransform,
+    camera: Camera,
+    size: float,
+    inlier_ratio: float,
+    visible: float,
+) -> Evidence:
+    """As ``gather``, for a dense network."""
+    focal = np.array([camera.matrix[0, 0], camera.matrix[1, 1]])
+    surface, score = predictions.surface, max(predictions.score, 1e-9)
+    residual = _residuals(surface.pixels, surface.points, pose, camera, focal)
+    median = float(np.median(np.linalg.norm(residual, axis=1)))
+    unsure = 1.0 - float(surface.weights.mean()) / score
+    hessian, rms, area = _surface(predictions, pose, camera, focal) or (np.zeros((6, 6)), median, 0.0)
+    return _evidence([unsure, median / size, rms / size, inlier_ratio, score, area / size**2, visible], hessian)
+
+
+def _evidence(values: Sequence[float], hessian: FloatArray) -> Evidence:
+    """values (7,) of FEATURES, no logarithms yet; hessian (6, 6) of the solver, which has the rotation first."""
     features: FloatArray = np.log(np.maximum(values, LEAST))
-    order = [3, 4, 5, 0, 1, 2]  # the solver has the rotation first
+    order = [3, 4, 5, 0, 1, 2]
     return Evidence(features, hessian[np.ix_(order, order)])
 
 
@@ -93,7 +133,7 @@ def _residuals(
 
 
 def _surface(
-    predictions: Predictions, pose: RigidTransform, camera: Camera, focal: FloatArray
+    predictions: AnyPredictions, pose: RigidTransform, camera: Camera, focal: FloatArray
 ) -> Optional[Tuple[FloatArray, float, float]]:
     """Hessian (6, 6), weighted RMS residual [px] and area [px^2] of the surface points; None with too few of them."""
     surface = predictions.surface

@@ -12,7 +12,7 @@ from kd6d_ros.inference.decode import corners_box
 from kd6d_ros.inference.records import Rejection
 
 if TYPE_CHECKING:
-    from kd6d_ros.inference.evidence import Predictions
+    from kd6d_ros.inference.evidence import AnyPredictions
     from kd6d_ros.inference.settings import EstimatorSettings
     from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, FloatArray, ObjectModel, RigidTransform
@@ -49,7 +49,7 @@ class Candidate:
     box: FloatArray
     mode: str
     track: Optional[int] = None
-    predictions: Optional[Predictions] = None
+    predictions: Optional[AnyPredictions] = None
 
     @property
     def size(self) -> float:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Dict
 import numpy as np
 
 from kd6d_ros.errors import BundleError
-from kd6d_ros.inference.bundle_records import SCHEMA
+from kd6d_ros.inference.bundle_records import SCHEMA_OF_KIND
 
 if TYPE_CHECKING:
-    from kd6d_ros.inference.bundle_records import Bundle
+    from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
     from kd6d_ros.types import ObjectModel
 
 
@@ -20,28 +20,17 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
     Raises:
         BundleError: the bundle holds a value that YAML cannot.
     """
-    network = bundle.network
-    optional = {name: getattr(network, name) for name in ('surface_stride', 'crop_macs', 'frame_macs')}
+    dense = bundle.kind == 'dense'
     record = {
-        'schema': SCHEMA,
+        'schema': SCHEMA_OF_KIND[bundle.kind],
         'name': bundle.name,
         'kind': bundle.kind,
         'objects': [_object_record(item) for item in bundle.objects],
-        'network': {
-            'crop_size': network.crop_size,
-            'crop_padding': network.crop_padding,
-            'frame_size': None if network.frame_size is None else list(network.frame_size),
-            'max_cells': network.max_cells,
-            'levels': [{'stride': x.stride, 'anchor_size': x.anchor_size} for x in network.levels],
-            'layout': network.layout,
-            'parameters': network.parameters,
-            'architecture': network.architecture,
-            **{name: value for name, value in optional.items() if value is not None},
-        },
+        'network': _network_record(bundle.network, dense),
         'decode': {
             'score_threshold': bundle.decode.score_threshold,
             'cells_per_object': bundle.decode.cells_per_object,
-            'sharpness': bundle.decode.sharpness,
+            **({} if dense else {'sharpness': bundle.decode.sharpness}),
             **({} if bundle.decode.min_score is None else {'min_score': bundle.decode.min_score}),
         },
         'engines': dict(bundle.engines),
@@ -55,10 +44,29 @@ def manifest_record(bundle: Bundle) -> Dict[str, Any]:
         },
         'covariance': None if bundle.covariance is None else dict(bundle.covariance),
         'meshes': dict(bundle.meshes),
+        **({'codes': dict(bundle.codes)} if dense else {}),
         'files': dict(bundle.files),
     }
     plain: Dict[str, Any] = plain_values(record, bundle.name)
     return plain
+
+
+def _network_record(network: NetworkSpec, dense: bool) -> Dict[str, Any]:
+    optional = {name: getattr(network, name) for name in ('surface_stride', 'crop_macs', 'frame_macs')}
+    cells = {
+        'max_cells': network.max_cells,
+        'levels': [{'stride': x.stride, 'anchor_size': x.anchor_size} for x in network.levels],
+    }
+    return {
+        'crop_size': network.crop_size,
+        'crop_padding': network.crop_padding,
+        'frame_size': None if network.frame_size is None else list(network.frame_size),
+        **({'code_stride': network.code_stride} if dense else cells),
+        'layout': network.layout,
+        'parameters': network.parameters,
+        'architecture': network.architecture,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
 
 
 def _object_record(item: ObjectModel) -> Dict[str, Any]:

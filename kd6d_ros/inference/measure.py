@@ -11,17 +11,15 @@ import numpy as np
 
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.crop import Crop
-from kd6d_ros.inference.decode import CellCloud, box_iou, decode_instances
-from kd6d_ros.inference.evidence import Predictions
+from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
-from kd6d_ros.inference.outline_view import MaskMap
-from kd6d_ros.inference.pnp_surface import solve_with_surface
+from kd6d_ros.inference.instance_reader import make_reader
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
-from kd6d_ros.inference.surface import surface_cloud
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
     from kd6d_ros.inference.engines.base import Engine
+    from kd6d_ros.inference.instance_reader import Instance
     from kd6d_ros.inference.settings import EstimatorSettings
     from kd6d_ros.inference.workspace import Workspace
     from kd6d_ros.types import Camera, FloatArray, ImageArray, LocalPredictions
@@ -68,7 +66,8 @@ class Measurer:
     """Measures poses in given regions of a frame, and finds rough ones in the whole frame."""
 
     def __init__(self, bundle: Bundle, engine: Engine, settings: EstimatorSettings, decode: DecodeSpec) -> None:
-        self._bundle, self._engine, self._settings, self._decode = bundle, engine, settings, decode
+        self._bundle, self._engine, self._settings = bundle, engine, settings
+        self._reader, self._score_threshold = make_reader(bundle, decode), decode.score_threshold
 
     def crops(self, frame: Frame, requests: Sequence[Request]) -> List[Optional[Candidate]]:
         """One candidate (or None, with a rejection in the frame) for each request."""
@@ -107,36 +106,34 @@ class Measurer:
     def _one(self, frame: Frame, request: Request, crop: Crop, cells: LocalPredictions) -> Optional[Candidate]:
         with frame.timed('decode'):
             most = min(self._settings.max_instances, 3)
-            clouds = decode_instances(cells, request.class_index, self._bundle.network, self._decode, most)
-        if not clouds:
+            instances = self._reader.instances(cells, request.class_index, crop, most, whole=False)
+        if not instances:
             name = self._bundle.objects[request.class_index].name
-            best = float(cells.score.max()) if len(cells.score) else 0.0
-            frame.reject(name, gates.NO_CELLS, best, self._decode.score_threshold, request.mode)
+            best = self._reader.best_score(cells, request.class_index)
+            frame.reject(name, gates.NO_CELLS, best, self._score_threshold, request.mode)
             return None
         here = crop.to_network(np.asarray(request.box, dtype=np.float64).reshape(2, 2)).reshape(4)
-        cloud = max(clouds, key=lambda item: box_iou(item.box(), here)) if len(clouds) > 1 else clouds[0]
-        return self._solve(frame, cells, cloud, crop, request.mode, request.track)
+        found = max(instances, key=lambda item: box_iou(item.box(), here)) if len(instances) > 1 else instances[0]
+        return self._solve(frame, cells, found, crop, request.mode, request.track)
 
     def _solve(
         self,
         frame: Frame,
         cells: LocalPredictions,
-        cloud: CellCloud,
+        found: Instance,
         crop: Crop,
         mode: str,
         track: Optional[int] = None,
     ) -> Optional[Candidate]:
-        model = self._bundle.objects[cloud.class_index]
+        model = self._bundle.objects[found.class_index]
         settings = self._settings
-        if mode != 'detections' and cloud.score < settings.min_score:  # a search meets many: not worth a solver
+        if mode != 'detections' and found.score < settings.min_score:  # a search meets many: not worth a solver
             if mode != 'frame':  # which only says where to measure
-                frame.reject(model.name, gates.SCORE, cloud.score, settings.min_score, mode)
+                frame.reject(model.name, gates.SCORE, found.score, settings.min_score, mode)
             return None
         with frame.timed('pnp'):
-            pixels = crop.to_image(cloud.keypoints)
-            threshold = max(settings.inlier_threshold_px, settings.inlier_threshold_relative * cloud.size / crop.scale)
-            surface = surface_cloud(cells, cloud.class_index, model, crop, cloud.box())
-            result = solve_with_surface(model.keypoints, pixels, cloud.scores, surface, frame.camera, threshold)
+            threshold = max(settings.inlier_threshold_px, settings.inlier_threshold_relative * found.size / crop.scale)
+            result, predictions = self._reader.solve(cells, found, crop, frame.camera, threshold)
             box = None if result is None else gates.projected_box(model, result.cam_from_obj, frame.camera)
         if result is None or box is None:
             frame.reject(model.name, gates.NO_POSE, 0.0, threshold, mode)
@@ -144,27 +141,15 @@ class Measurer:
         return Candidate(
             model=model,
             cam_from_obj=result.cam_from_obj,
-            score=cloud.score,
+            score=found.score,
             inliers=result.count,
             correspondences=result.inliers.size,
             rms=result.rms,
             box=box,
             mode=mode,
             track=track,
-            predictions=Predictions(
-                model.keypoints,
-                pixels,
-                cloud.scores,
-                surface,
-                threshold,
-                self._cell_area(cells, crop),
-                None if cells.surface is None else MaskMap(cells.surface[cloud.class_index][3], crop),
-            ),
+            predictions=predictions,
         )
-
-    def _cell_area(self, cells: LocalPredictions, crop: Crop) -> float:
-        """Of one surface cell [image px^2]; 0 without a surface branch."""
-        return 0.0 if cells.surface is None else float((crop.width / cells.surface.shape[3] / crop.scale) ** 2)
 
     def whole(
         self, frame: Frame, wanted: Sequence[int], max_instances: int
@@ -187,9 +172,9 @@ class Measurer:
         out: List[Tuple[int, FloatArray, Optional[Candidate]]] = []
         for index in wanted:
             with frame.timed('decode'):
-                clouds = decode_instances(cells, index, self._bundle.network, self._decode, max_instances)
-            for cloud in clouds:
-                rough = self._solve(frame, cells, cloud, crop, 'frame')
-                box = crop.to_image(cloud.box().reshape(2, 2)).reshape(4) if rough is None else rough.box
+                instances = self._reader.instances(cells, index, crop, max_instances, whole=True)
+            for found in instances:
+                rough = self._solve(frame, cells, found, crop, 'frame')
+                box = crop.to_image(found.box().reshape(2, 2)).reshape(4) if rough is None else rough.box
                 out.append((index, box, rough))
         return out

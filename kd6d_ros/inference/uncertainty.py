@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.covariance import after_symmetry, read_model
-from kd6d_ros.inference.evidence import gather
+from kd6d_ros.inference.evidence import CodePredictions, gather, gather_codes
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle
@@ -54,4 +54,7 @@ def candidate_evidence(item: Candidate, camera: Camera) -> Evidence:
     assert item.predictions is not None, 'the measurer keeps them'
     ratio = item.inliers / max(item.correspondences, 1)
     visible = gates.visible_share(item.box, camera)
-    return gather(item.predictions, item.cam_from_obj, camera, item.size, ratio, visible)
+    seen = (item.cam_from_obj, camera, item.size, ratio, visible)
+    if isinstance(item.predictions, CodePredictions):
+        return gather_codes(item.predictions, *seen)
+    return gather(item.predictions, *seen)

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kd6d_ros.inference.engines.network_io import CODE_OUTPUTS
+from kd6d_ros.networks.dense_network import DenseNetwork
+from kd6d_ros.networks.deployed_dense import DeployedDense
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
+from kd6d_ros.networks.make_network import AnyNetwork
 
 INPUTS = ('image', 'classes')
 OUTPUTS = ('class_index', 'score', 'level', 'centre', 'keypoints')
@@ -39,3 +43,16 @@ class DeployedGraph(nn.Module):
         grid = output.grid
         cells = (class_index, best, grid.level[cell], grid.centre[cell], picked.unflatten(2, (8, 2)))
         return cells if output.surface is None else (*cells, output.surface)
+
+
+def deployed(network: AnyNetwork, max_cells: int) -> DeployedGraph | DeployedDense:
+    """The graph of a network of either kind, in evaluation mode; max_cells: of a keypoint network."""
+    graph = DeployedDense(network) if isinstance(network, DenseNetwork) else DeployedGraph(network, max_cells)
+    return graph.eval()
+
+
+def output_names(network: AnyNetwork) -> tuple[str, ...]:
+    """Names of what ``deployed`` returns."""
+    if isinstance(network, DenseNetwork):
+        return CODE_OUTPUTS
+    return (*OUTPUTS, SURFACE) if network.surface else OUTPUTS

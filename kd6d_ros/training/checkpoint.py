@@ -108,8 +108,7 @@ def as_checkpoint(content: Any, path: Path) -> Checkpoint:
     found = any_checkpoint(content, path)
     if isinstance(found, DenseCheckpoint):
         raise ConfigError(
-            f'{path}: holds a dense network (network.kind: dense); this version trains, distils and studies '
-            'these, but exports networks of the kind keypoints only'
+            f'{path}: holds a dense network (network.kind: dense); this takes networks of the kind keypoints only'
         )
     return found
 

@@ -1,7 +1,6 @@
 """Validation of a dense network: crops around jittered boxes of held-out frames, decode, PnP.
 
-The robot's estimator does not run dense networks yet, so there are no gates on score and inliers here and no second
-look: a pose is what PnP finds.
+Without the gates on score and inliers that the robot has, and without its second look: a pose is what PnP finds.
 """
 
 from __future__ import annotations

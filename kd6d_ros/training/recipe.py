@@ -215,8 +215,8 @@ def _apply_override(raw: dict[str, Any], text: str) -> None:
 
 OF_KIND = {
     'keypoints': (
-        'network.strides', 'network.head_convs', 'network.norm', 'network.surface', 'input.frame_size',
-        'input.max_cells', 'assignment.cells_per_object', 'assignment.sharpness', 'loss.score',
+        'network.strides', 'network.head_convs', 'network.norm', 'network.surface', 'input.max_cells',
+        'assignment.cells_per_object', 'assignment.sharpness', 'loss.score',
         'loss.keypoints_3d', 'loss.keypoints_2d', 'loss.surface', 'loss.beta', 'loss.focal_alpha', 'loss.focal_gamma',
         'distillation.cells', 'distillation.sharpness', 'distillation.within_mask', 'distillation.surface',
         'distillation.adlp.coordinates', 'distillation.adlp.student_cells',

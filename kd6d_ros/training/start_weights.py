@@ -102,6 +102,8 @@ def _fitting(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
 def network_of_bundle(folder: Path) -> KeypointNetwork:
     """The network of a bundle; its batch normalisation has no statistics yet (``recalibrate``)."""
     bundle = load_bundle(folder)
+    if bundle.kind == 'dense':  # biases before a normalisation are one with it in the graph
+        raise BundleError(f'{folder}: a dense network can only start from a checkpoint')
     recipe = bundle.training.get('recipe')
     if not isinstance(recipe, dict) or 'network' not in recipe:
         raise BundleError(f'{folder}: its manifest does not say how the network is built (training.recipe.network)')

@@ -194,7 +194,7 @@ def _set(*keys, value):
 
 
 WRONG = [
-    (_set('schema', value=99), r'schema: the bundle has schema 99, this kd6d_ros reads up to 2: update'),
+    (_set('schema', value=99), r'schema: the bundle has schema 99, this kd6d_ros reads up to 3: update'),
     (_set('schema', value='one'), r'schema: expected a whole number'),
     (_set('kind', value='dense3'), r"kind: unknown kind 'dense3'"),
     (_set('objects', value=[]), r'objects: expected 1 to 1000 items, got 0'),

@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 from fake_tensorrt import ORIN, FakeTensorRt
+from painted_codes import painted_bundle, picture
 
 from kd6d_ros.cli import main as cli
 from kd6d_ros.cli import output as cli_output
@@ -19,6 +20,7 @@ from kd6d_ros.inference.engines.engine_layers import in_words, layer_precisions
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT, provider_list
 from kd6d_ros.inference.engines.select import ENGINES, make_engine
 from kd6d_ros.inference.locate import find_bundle
+from kd6d_ros.types import RigidTransform
 
 pytest.importorskip('onnxruntime')
 
@@ -56,6 +58,19 @@ def test_it_answers_as_onnx_runtime_does_on_a_shipped_bundle():
             assert ours.keypoints[sure] == pytest.approx(theirs.keypoints[sure], abs=1e-2)
             assert (ours.class_index == theirs.class_index).all()
             assert ours.surface == pytest.approx(theirs.surface, abs=1e-4)
+
+
+def test_a_dense_bundle_answers_as_through_onnx_runtime(tmp_path, camera):
+    bundle = painted_bundle(tmp_path / 'dense')
+    native, reference = make_engine(bundle, 'tensorrt'), make_engine(bundle, 'onnxruntime', threads=1)
+    seen = picture(camera, RigidTransform(np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 0.5])))
+    for rows, columns in ((128, 128), (240, 320)):
+        image = seen[None, 120 : 120 + rows, 160 : 160 + columns]
+        (ours,), (theirs,) = (engine.run(image, np.array([[True]])) for engine in (native, reference))
+        assert theirs.codes.mask.max() > 0.9
+        assert ours.codes.mask == pytest.approx(theirs.codes.mask, abs=1e-6)
+        assert ours.codes.code == pytest.approx(theirs.codes.code, abs=1e-6)
+        assert (ours.codes.class_index == theirs.codes.class_index).all()
 
 
 def test_both_sizes_are_ready_and_the_description_tells_the_real_precision(bundle, backend):

@@ -327,12 +327,7 @@ def test_a_run_goes_on_with_the_same_codes_only(run_folder, dataset, book, capsy
     assert any_checkpoint(read_weights_file(run_folder / 'final.pt'), run_folder).facts['steps'] == 9
 
 
-def test_what_is_not_there_yet_says_so_in_one_line(run_folder, dataset, capsys):
-    assert main(['export', '--checkpoint', str(run_folder / 'final.pt'), '--out', str(dataset / 'bundle')]) == 2
-    line = capsys.readouterr().err.strip()
-    assert '\n' not in line
-    assert 'holds a dense network' in line
-    assert not (dataset / 'bundle').exists()
+def test_a_dense_checkpoint_is_none_of_keypoints(run_folder):
     with pytest.raises(ConfigError, match='networks of the kind keypoints only'):
         load_checkpoint(run_folder / 'final.pt')
 

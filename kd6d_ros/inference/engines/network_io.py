@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, List, Optional, Tuple
 import numpy as np
 
 from kd6d_ros.errors import EngineError
-from kd6d_ros.types import LocalPredictions
+from kd6d_ros.inference.surface_codes import BITS
+from kd6d_ros.types import CodeMaps, LocalPredictions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 INPUTS = ('image', 'classes')
 OUTPUTS = ('class_index', 'score', 'level', 'centre', 'keypoints')
 SURFACE = 'surface'
+CODE_OUTPUTS = ('class_index', 'mask', 'code')
 
 
 def outputs_of(network: NetworkSpec) -> Tuple[str, ...]:
     """Names of the outputs that a network has, in the order in which they are read."""
+    if network.code_stride is not None:
+        return CODE_OUTPUTS
     return OUTPUTS if network.surface_stride is None else (*OUTPUTS, SURFACE)
 
 
@@ -39,7 +43,7 @@ def check_input(bundle: Bundle, image: ImageArray, classes: AnyArray) -> None:
         EngineError: not (N, H, W, 3) uint8 with sides that fit the stride, or not (N, C) bool.
     """
     count = len(bundle.objects)
-    stride = min(level.stride for level in bundle.network.levels)
+    stride = bundle.network.finest_stride
     good_image = image.ndim == 4 and image.shape[3] == 3 and image.dtype == np.uint8
     if not good_image or image.shape[1] % stride or image.shape[2] % stride:
         raise EngineError(
@@ -72,6 +76,8 @@ def predictions(bundle: Bundle, path: Path, arrays: List[AnyArray], size: Tuple[
     Raises:
         EngineError: shapes that do not belong together.
     """
+    if bundle.network.code_stride is not None:
+        return _code_maps(bundle, path, arrays, size, bundle.network.code_stride)
     index, score, level, centre, keypoints = (array[0] for array in arrays[: len(OUTPUTS)])
     count = len(score)
     shapes = [(count,), (count,), (count,), (count, 2), (count, 8, 2)]
@@ -84,6 +90,23 @@ def predictions(bundle: Bundle, path: Path, arrays: List[AnyArray], size: Tuple[
         score = np.where(bad, 0.0, score).astype(np.float32)
         keypoints = np.where(bad[:, None, None], 0.0, keypoints).astype(np.float32)
     return LocalPredictions(index, score, level, centre, keypoints, _surface(bundle, path, arrays, size))
+
+
+def _code_maps(
+    bundle: Bundle, path: Path, arrays: List[AnyArray], size: Tuple[int, int], stride: int
+) -> LocalPredictions:
+    cells = (size[0] // stride, size[1] // stride)
+    shapes, kinds = [(1, *cells), (1, *cells), (1, BITS, *cells)], ['i', 'f', 'f']
+    if [(array.shape, array.dtype.kind) for array in arrays] != list(zip(shapes, kinds, strict=True)):
+        got = ', '.join(f'{array.dtype} {array.shape}' for array in arrays)
+        raise EngineError(f'{path}: outputs {", ".join(CODE_OUTPUTS)} are {got}, expected {shapes}: export it again')
+    index, mask, code = (array[0] for array in arrays)
+    # Neither overflow nor what is no probability may reach PnP: such a cell shows nothing.
+    good = (mask >= 0) & (mask <= 1) & ((code >= 0) & (code <= 1)).all(axis=0)
+    good &= (index >= 0) & (index < len(bundle.objects))
+    if not good.all():
+        index, mask, code = np.where(good, index, 0), np.where(good, mask, 0.0), np.where(good, code, 0.5)
+    return LocalPredictions.of_codes(CodeMaps(index, mask, code))
 
 
 def _surface(bundle: Bundle, path: Path, arrays: List[AnyArray], size: Tuple[int, int]) -> Optional[AnyArray]:
