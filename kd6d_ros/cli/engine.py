@@ -8,8 +8,10 @@ from typing import Any, Dict, Tuple
 EXAMPLE = """example:
   kd6d engine models/mug --precision fp16
   kd6d engine models/mug --precision int8 --workspace-mb 512 --force
+  kd6d engine models/kitchen --batch 4
 
-One engine per input size of the bundle (crop, and whole frame where the bundle can search). The node, kd6d bench and
+One engine per input size of the bundle (crop, and whole frame where the bundle can search); with --batch also one for
+several crops of a frame at once, which is used as soon as it is there. The node, kd6d bench and
 kd6d estimate then find them with engine:=auto or engine:=tensorrt. An engine runs on this GPU with this TensorRT only;
 after an update it is built again. Needs TensorRT, cuda-python and ONNX Runtime, see docs/jetson.md.
 """
@@ -36,6 +38,13 @@ def add_parser(subparsers: Any) -> None:
         '--weakly-typed',
         action='store_true',
         help='let TensorRT choose precisions of layers (engine:=tensorrt-weak runs it; always so in TensorRT 8)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=int,
+        choices=(2, 4, 8, 16),
+        metavar='N',
+        help='also an engine for N crops at once, 2, 4, 8 or 16: for several objects in a frame',
     )
     parser.add_argument(
         '--cache',
@@ -68,13 +77,16 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(find_bundle(args.bundle))
     options = BuildOptions(False if args.weakly_typed else None, args.workspace_mb)
     source = engine_source(bundle, args.precision, options, notify, args.cache)
+    crop = bundle.network.crop_size
+    wanted = [(size, 1) for size in input_sizes(bundle.network)]
+    wanted += [((crop, crop), args.batch)] if args.batch else []
     records = []
-    for size in input_sizes(bundle.network):
-        program, facts = source.program(size, args.force)
+    for size, batch in wanted:
+        program, facts = source.program(size, args.force, batch=batch)
         program.close()
-        records.append(_record(source.entry(size).name, size, facts))
+        records.append(_record(source.entry(size, batch).name, size, batch, facts))
     if wants_table(args):
-        header = ['engine', 'size px', 'state', 'built in s', 'layers']
+        header = ['engine', 'size px', 'at once', 'state', 'built in s', 'layers']
         print(format_table(header, [list(record.values()) for record in records]))
         if args.cache:
             print(f'the node finds these engines with the environment variable KD6D_CACHE={args.cache}')
@@ -82,12 +94,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _record(name: str, size: Tuple[int, int], facts: Dict[str, Any]) -> Dict[str, Any]:
+def _record(name: str, size: Tuple[int, int], batch: int, facts: Dict[str, Any]) -> Dict[str, Any]:
     from kd6d_ros.inference.engines.engine_layers import in_words
 
     return {
         'engine': name,
         'size': f'{size[1]}x{size[0]}',
+        'batch': batch,
         'state': 'built' if facts['built'] else 'was there',
         'build_seconds': facts.get('build_seconds'),
         'layers': in_words(facts.get('layers') or {}),

@@ -18,6 +18,8 @@ from kd6d_ros.inference.engines import onnxruntime_engine, select
 from kd6d_ros.inference.engines.engine_layers import in_words, layer_precisions
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT, provider_list
 from kd6d_ros.inference.engines.select import ENGINES, make_engine
+from kd6d_ros.inference.engines.tensorrt_build import BATCHES
+from kd6d_ros.inference.engines.tensorrt_engine import portions
 from kd6d_ros.inference.locate import find_bundle
 
 pytest.importorskip('onnxruntime')
@@ -102,6 +104,61 @@ def test_several_crops_run_one_after_the_other(bundle, backend):
     assert first.score == pytest.approx([0.5] * 6)
     assert second.score == pytest.approx([0.25] * 6)
     assert first.keypoints.shape == (6, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ('count', 'sizes', 'runs'),
+    [
+        (0, (1,), []),
+        (3, (1,), [1, 1, 1]),
+        (1, (1, 4), [1]),
+        (2, (1, 4), [1, 1]),
+        (3, (1, 4), [4]),
+        (5, (1, 4), [4, 1]),
+        (7, (1, 4), [4, 4]),
+        (5, (1, 2, 4), [4, 1]),
+        (5, (1, 2, 4, 8), [8]),
+        (20, (1, 2, 4, 8), [8, 8, 4]),
+    ],
+)
+def test_portions_are_full_or_nearly_so(count, sizes, runs):
+    assert portions(count, sizes) == runs
+
+
+def test_several_crops_run_at_once_where_an_engine_for_them_was_prepared(backend, capsys):
+    bundle = load_bundle(find_bundle('demo'))
+    side, (width, height) = bundle.network.crop_size, bundle.network.frame_size
+    image = np.random.default_rng(4).integers(0, 256, (7, side, side, 3)).astype(np.uint8)
+    alone = make_engine(bundle, 'tensorrt').run(image, np.ones((7, 1), bool))
+    assert cli.main(['engine', 'demo', '--precision', 'fp32', '--batch', '4']) == 0
+    out, err = capsys.readouterr()
+    assert f'-{side}x{side}-batch4' in out
+    assert f'building demo fp32 {side}x{side}, 4 at once' in err
+    assert len(backend.builds) == 3
+    engine = make_engine(bundle, 'tensorrt')
+    assert len(backend.builds) == 3
+    assert engine.description.endswith(', up to 4 crops at once')
+    engine.warm_up()
+    calls = []
+    for program in backend.programs:
+        program.seen = calls
+    together = engine.run(image, np.ones((7, 1), bool))
+    assert calls == [4, 4]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert np.sort(ours.score) == pytest.approx(np.sort(theirs.score), abs=1e-5)
+        assert ours.surface == pytest.approx(theirs.surface, abs=1e-4)
+    engine.run(image[:2], np.ones((2, 1), bool))  # half of the four would be for nothing
+    engine.run(np.zeros((2, height, width, 3), np.uint8), np.ones((2, 1), bool))  # there is none for whole frames
+    assert calls == [4, 4, 1, 1, 1, 1]
+    engine.close()
+    assert all(program.closed for program in backend.programs[-3:])
+
+
+def test_an_engine_that_answers_for_fewer_images_is_one_line(bundle, backend):
+    """The small network of these tests has outputs for one image, whatever it is given."""
+    assert cli.main(['engine', str(bundle.folder), '--batch', '2']) == 0
+    with pytest.raises(EngineError, match=r'model_fp16.onnx: answers for 1 of 2 images: export the bundle again'):
+        make_engine(bundle, 'tensorrt', 'fp16').run(*frame(count=2))
 
 
 def test_one_thread_at_a_time_and_each_new_one_attaches(bundle, backend):
@@ -236,6 +293,12 @@ def test_without_tensorrt_the_command_ends_in_one_line(bundle, capsys, monkeypat
         pytest.skip('tensorrt is installed')
     assert cli.main(['engine', str(bundle.folder)]) == 2
     assert capsys.readouterr().err.startswith('kd6d engine: error: tensorrt is not installed: it comes with JetPack')
+
+
+def test_the_command_offers_every_batch(bundle, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['engine', str(bundle.folder), '--batch', '3'])
+    assert f'choose from {", ".join(map(str, BATCHES))}' in capsys.readouterr().err
 
 
 def test_the_names_of_engines():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_CELLS = 3840
 """Largest k of TensorRT's TopK layer."""
 
+BATCHES = (2, 4, 8, 16)
+"""Numbers of crops for which there can be an engine beside the one for a single crop."""
+
 CPU_ONLY = ('int8-cpu',)
 """Precisions with unsigned activations, which TensorRT does not take."""
 
@@ -70,8 +73,8 @@ class EngineSource:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         check_interface(self.path, list(graph.inputs), list(graph.outputs), outputs_of(bundle.network))
 
-    def entry(self, size: Tuple[int, int]) -> Entry:
-        """The cache entry of one input size (height, width)."""
+    def entry(self, size: Tuple[int, int], batch: int = 1) -> Entry:
+        """The cache entry of one input size (height, width) and number of images."""
         digest = hashlib.sha256(self._data).hexdigest()
         typing = 'strong' if self.strongly_typed else 'weak'
         key = {
@@ -81,15 +84,15 @@ class EngineSource:
             'gpu': self.platform.gpu,
             'compute_capability': self.platform.compute_capability,
             'precision': self._precision,
-            'shapes': {name: list(shape) for name, shape in self._shapes(size).items()},
+            'shapes': {name: list(shape) for name, shape in self._shapes(size, batch).items()},
             'typing': typing,
             'tf32': False,
         }
         name = f'{self._bundle.name}-{digest[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
-        return Entry(name, key)
+        return Entry(name if batch == 1 else f'{name}-batch{batch}', key)
 
     def program(
-        self, size: Tuple[int, int], force: bool = False, may_build: bool = True
+        self, size: Tuple[int, int], force: bool = False, may_build: bool = True, batch: int = 1
     ) -> Tuple[Program, Dict[str, Any]]:
         """The engine of a size, ready to run, and the facts about it: 'layers' (number per precision),
         'build_seconds', 'workspace_mb', 'built' (just now).
@@ -98,6 +101,7 @@ class EngineSource:
             size: (height, width) [network px].
             force: build it even if it is there.
             may_build: False takes it from the cache or not at all.
+            batch: how many images it runs at once, no fewer.
 
         Raises:
             EngineError: it cannot be built, kept or loaded.
@@ -115,28 +119,29 @@ class EngineSource:
             return None
 
         def build() -> Stored:
-            return self._build(size, loaded)
+            return self._build(size, batch, loaded)
 
-        entry = self.entry(size)
+        entry = self.entry(size, batch)
         if may_build:
             stored, built = self._cache.get_or_build(entry, build, self._notify, accept, force)
         else:
             stored, built = self._cache.get(entry, accept), False
         return loaded['program'], {**stored.facts, 'built': built}
 
-    def _shapes(self, size: Tuple[int, int]) -> Dict[str, Tuple[int, ...]]:
-        return {'image': (1, *size, 3), 'classes': (1, len(self._bundle.objects))}
+    def _shapes(self, size: Tuple[int, int], batch: int) -> Dict[str, Tuple[int, ...]]:
+        return {'image': (batch, *size, 3), 'classes': (batch, len(self._bundle.objects))}
 
-    def _build(self, size: Tuple[int, int], loaded: Dict[str, Program]) -> Stored:
+    def _build(self, size: Tuple[int, int], batch: int, loaded: Dict[str, Program]) -> Stored:
         try:
-            onnx = static_network(self._data, self._shapes(size), evaluate_with_onnxruntime)
+            onnx = static_network(self._data, self._shapes(size, batch), evaluate_with_onnxruntime)
         except ValueError as error:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         except ImportError as error:
             raise EngineError(f'building an engine needs ONNX Runtime to fix the input size ({error})') from error
         typing = 'strongly' if self.strongly_typed else 'weakly'
         self._notify(
-            f'building {self._bundle.name} {self._precision} {size[1]}x{size[0]}, {typing} typed, '
+            f'building {self._bundle.name} {self._precision} {size[1]}x{size[0]}'
+            f'{"" if batch == 1 else f", {batch} at once"}, {typing} typed, '
             f'TensorRT {self.platform.tensorrt} on {self.platform.gpu}: this takes minutes, once'
         )
         started = time.monotonic()
