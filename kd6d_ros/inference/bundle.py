@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 import yaml
 
@@ -164,7 +164,7 @@ def with_engines(
     """Write a bundle with further engines beside what it has, checked, as ``write_bundle`` does.
 
     Args:
-        bundle: a loaded one, whose other files are copied as they are.
+        bundle: a loaded one, whose other files are copied as they are, also those that its manifest does not list.
         folder: where it goes; may be the bundle's own folder.
         engines: precision -> file to copy; one that the bundle has already is replaced.
         measured, report: of all precisions, in place of the bundle's.
@@ -180,7 +180,7 @@ def with_engines(
         files = {precision: _copy(Path(source), aside, precision) for precision, source in engines.items()}
         stale = {bundle.engines[precision] for precision in files if precision in bundle.engines} | {REPORT}
         hashes = {x: digest for x, digest in bundle.files.items() if x not in stale}
-        for x in hashes:
+        for x in {*hashes, *_unlisted(bundle)}:
             (aside / x).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.folder / x, aside / x)
         hashes.update({x: sha256_file(aside / x) for x in (*files.values(), _report(report, aside))})
@@ -200,6 +200,13 @@ def with_engines(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return replace(loaded, folder=folder)
+
+
+def _unlisted(bundle: Bundle) -> List[str]:
+    """Plain files in a bundle's folder that its manifest does not list, such as a README."""
+    found = [path for path in bundle.folder.rglob('*') if path.is_file() and not path.is_symlink()]
+    names = [path.relative_to(bundle.folder).as_posix() for path in found]
+    return [name for name in names if name not in (MANIFEST, REPORT, *bundle.files)]
 
 
 def _check_target(folder: Path) -> None:

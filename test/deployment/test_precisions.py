@@ -295,6 +295,7 @@ def test_a_bundle_alone_gives_the_precisions_that_its_checkpoint_gives(tmp_path,
 def test_a_bundle_can_get_precisions_where_it_is_and_get_them_again(tmp_path, plain, data):
     out = tmp_path / 'two'
     shutil.copytree(plain, out)
+    (out / 'README').write_text('mine')
     arguments = ('--precisions', 'int8-cpu', '--calibration', data, '--evaluate-instances', 6)
     arguments += ('--allow-drop', 'int8-cpu', '--calibration-images')
     sizes = []
@@ -303,6 +304,7 @@ def test_a_bundle_can_get_precisions_where_it_is_and_get_them_again(tmp_path, pl
         bundle = load_bundle(out)
         assert (bundle.name, set(bundle.engines)) == (f'again{images}', {'fp32', 'int8-cpu'})
         sizes.append(json.loads((out / 'report.json').read_text())['calibration']['inputs'])
+        assert (out / 'README').read_text() == 'mine'
     assert sizes == [8, 24]
     assert [item.name for item in out.parent.iterdir()] == ['two']  # nothing is left beside it
 
