@@ -42,9 +42,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--batch',
         type=int,
-        choices=(2, 4, 8, 16),
         metavar='N',
-        help='also an engine for N crops at once, 2, 4, 8 or 16: for several objects in a frame',
+        help='also an engine for 1 to N crops at once (N from 2 to 16): for several objects in a frame',
     )
     parser.add_argument(
         '--cache',
@@ -65,11 +64,14 @@ def run(args: argparse.Namespace) -> int:
     from kd6d_ros.inference.bundle import load_bundle
     from kd6d_ros.inference.engines.network_io import input_sizes
     from kd6d_ros.inference.engines.select import engine_source
-    from kd6d_ros.inference.engines.tensorrt_build import BuildOptions
+    from kd6d_ros.inference.engines.tensorrt_build import MOST_IMAGES, BuildOptions
     from kd6d_ros.inference.locate import find_bundle
 
     if args.workspace_mb is not None and not 1 <= args.workspace_mb <= 1 << 20:
         raise ConfigError(f'--workspace-mb {args.workspace_mb}: expected 1 .. {1 << 20}')
+
+    if args.batch is not None and not 2 <= args.batch <= MOST_IMAGES:
+        raise ConfigError(f'--batch {args.batch}: expected 2 .. {MOST_IMAGES}')
 
     def notify(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -81,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
     wanted = [(size, 1) for size in input_sizes(bundle.network)]
     wanted += [((crop, crop), args.batch)] if args.batch else []
     records = []
-    for size, batch in wanted:
-        program, facts = source.program(size, args.force, batch=batch)
+    for size, most in wanted:
+        program, facts = source.program(size, args.force, most=most)
         program.close()
-        records.append(_record(source.entry(size, batch).name, size, batch, facts))
+        records.append(_record(source.entry(size, most).name, size, most, facts))
     if wants_table(args):
-        header = ['engine', 'size px', 'at once', 'state', 'built in s', 'layers']
+        header = ['engine', 'size px', 'images', 'state', 'built in s', 'layers']
         print(format_table(header, [list(record.values()) for record in records]))
         if args.cache:
             print(f'the node finds these engines with the environment variable KD6D_CACHE={args.cache}')
@@ -94,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _record(name: str, size: Tuple[int, int], batch: int, facts: Dict[str, Any]) -> Dict[str, Any]:
+def _record(name: str, size: Tuple[int, int], most: int, facts: Dict[str, Any]) -> Dict[str, Any]:
     from kd6d_ros.inference.engines.engine_layers import in_words
 
     return {
         'engine': name,
         'size': f'{size[1]}x{size[0]}',
-        'batch': batch,
+        'images': '1' if most == 1 else f'1 to {most}',
         'state': 'built' if facts['built'] else 'was there',
         'build_seconds': facts.get('build_seconds'),
         'layers': in_words(facts.get('layers') or {}),

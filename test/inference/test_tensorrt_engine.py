@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import types
 
@@ -18,8 +19,7 @@ from kd6d_ros.inference.engines import onnxruntime_engine, select
 from kd6d_ros.inference.engines.engine_layers import in_words, layer_precisions
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT, provider_list
 from kd6d_ros.inference.engines.select import ENGINES, make_engine
-from kd6d_ros.inference.engines.tensorrt_build import BATCHES
-from kd6d_ros.inference.engines.tensorrt_engine import portions
+from kd6d_ros.inference.engines.tensorrt_build import BuildOptions
 from kd6d_ros.inference.locate import find_bundle
 
 pytest.importorskip('onnxruntime')
@@ -106,25 +106,6 @@ def test_several_crops_run_one_after_the_other(bundle, backend):
     assert first.keypoints.shape == (6, 8, 2)
 
 
-@pytest.mark.parametrize(
-    ('count', 'sizes', 'runs'),
-    [
-        (0, (1,), []),
-        (3, (1,), [1, 1, 1]),
-        (1, (1, 4), [1]),
-        (2, (1, 4), [1, 1]),
-        (3, (1, 4), [4]),
-        (5, (1, 4), [4, 1]),
-        (7, (1, 4), [4, 4]),
-        (5, (1, 2, 4), [4, 1]),
-        (5, (1, 2, 4, 8), [8]),
-        (20, (1, 2, 4, 8), [8, 8, 4]),
-    ],
-)
-def test_portions_are_full_or_nearly_so(count, sizes, runs):
-    assert portions(count, sizes) == runs
-
-
 def test_several_crops_run_at_once_where_an_engine_for_them_was_prepared(backend, capsys):
     bundle = load_bundle(find_bundle('demo'))
     side, (width, height) = bundle.network.crop_size, bundle.network.frame_size
@@ -133,8 +114,9 @@ def test_several_crops_run_at_once_where_an_engine_for_them_was_prepared(backend
     assert cli.main(['engine', 'demo', '--precision', 'fp32', '--batch', '4']) == 0
     out, err = capsys.readouterr()
     assert f'-{side}x{side}-batch4' in out
-    assert f'building demo fp32 {side}x{side}, 4 at once' in err
-    assert len(backend.builds) == 3
+    assert '1 to 4' in out
+    assert f'building demo fp32 {side}x{side}, 1 to 4 images' in err
+    assert [request.most_images for request in backend.builds] == [1, 1, 4]
     engine = make_engine(bundle, 'tensorrt')
     assert len(backend.builds) == 3
     assert engine.description.endswith(', up to 4 crops at once')
@@ -143,22 +125,31 @@ def test_several_crops_run_at_once_where_an_engine_for_them_was_prepared(backend
     for program in backend.programs:
         program.seen = calls
     together = engine.run(image, np.ones((7, 1), bool))
-    assert calls == [4, 4]
+    assert calls == [4, 3]
     for ours, theirs in zip(together, alone, strict=True):
         assert np.sort(ours.score) == pytest.approx(np.sort(theirs.score), abs=1e-5)
         assert ours.surface == pytest.approx(theirs.surface, abs=1e-4)
-    engine.run(image[:2], np.ones((2, 1), bool))  # half of the four would be for nothing
+    several, calls[:] = backend.programs[-1], []
+    several.seen = []
+    engine.run(image[:5], np.ones((5, 1), bool))
+    assert (several.seen, calls) == ([4], [1])  # one crop takes the engine for one
     engine.run(np.zeros((2, height, width, 3), np.uint8), np.ones((2, 1), bool))  # there is none for whole frames
-    assert calls == [4, 4, 1, 1, 1, 1]
+    assert (several.seen, calls) == ([4], [1, 1, 1])
     engine.close()
     assert all(program.closed for program in backend.programs[-3:])
 
 
-def test_an_engine_that_answers_for_fewer_images_is_one_line(bundle, backend):
+def test_engines_for_several_crops_have_keys_of_their_own(bundle):
+    source = select.engine_source(bundle, 'fp16', BuildOptions(), lambda line: None)
+    entries = [source.entry((128, 128), most) for most in (1, 4, 8)]
+    assert len({entry.name for entry in entries}) == 3
+    assert [entry.key['shapes']['image'][0] for entry in entries] == [1, '1..4', '1..8']
+
+
+def test_a_network_that_takes_one_image_only_is_one_line(bundle, capsys):
     """The small network of these tests has outputs for one image, whatever it is given."""
-    assert cli.main(['engine', str(bundle.folder), '--batch', '2']) == 0
-    with pytest.raises(EngineError, match=r'model_fp16.onnx: answers for 1 of 2 images: export the bundle again'):
-        make_engine(bundle, 'tensorrt', 'fp16').run(*frame(count=2))
+    assert cli.main(['engine', str(bundle.folder), '--batch', '2']) == 2
+    assert re.search(r'model_fp16.onnx: .* for each image; export the bundle again', capsys.readouterr().err)
 
 
 def test_one_thread_at_a_time_and_each_new_one_attaches(bundle, backend):
@@ -277,6 +268,7 @@ def test_the_command_prints_and_writes_what_it_built(bundle, tmp_path, capsys):
     [
         (['--precision', 'int8'], "has no 'int8' engine: it has fp16, fp32, int8-cpu"),
         (['--workspace-mb', '0'], '--workspace-mb 0: expected 1 ..'),
+        (['--batch', '1'], '--batch 1: expected 2 .. 16'),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(bundle, capsys, arguments, message):
@@ -293,12 +285,6 @@ def test_without_tensorrt_the_command_ends_in_one_line(bundle, capsys, monkeypat
         pytest.skip('tensorrt is installed')
     assert cli.main(['engine', str(bundle.folder)]) == 2
     assert capsys.readouterr().err.startswith('kd6d engine: error: tensorrt is not installed: it comes with JetPack')
-
-
-def test_the_command_offers_every_batch(bundle, capsys):
-    with pytest.raises(SystemExit):
-        cli.main(['engine', str(bundle.folder), '--batch', '3'])
-    assert f'choose from {", ".join(map(str, BATCHES))}' in capsys.readouterr().err
 
 
 def test_the_names_of_engines():

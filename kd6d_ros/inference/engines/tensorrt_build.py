@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MOST_CELLS = 3840
 """Largest k of TensorRT's TopK layer."""
 
-BATCHES = (2, 4, 8, 16)
-"""Numbers of crops for which there can be an engine beside the one for a single crop."""
+MOST_IMAGES = 16
+"""Of an engine that takes several crops at once, beside the one for a single crop."""
 
 CPU_ONLY = ('int8-cpu',)
 """Precisions with unsigned activations, which TensorRT does not take."""
@@ -73,10 +73,11 @@ class EngineSource:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         check_interface(self.path, list(graph.inputs), list(graph.outputs), outputs_of(bundle.network))
 
-    def entry(self, size: Tuple[int, int], batch: int = 1) -> Entry:
-        """The cache entry of one input size (height, width) and number of images."""
+    def entry(self, size: Tuple[int, int], most: int = 1) -> Entry:
+        """The cache entry of one input size (height, width), for up to `most` images at once."""
         digest = hashlib.sha256(self._data).hexdigest()
         typing = 'strong' if self.strongly_typed else 'weak'
+        number = 1 if most == 1 else f'1..{most}'
         key = {
             'onnx_sha256': digest,
             'form': FORM,
@@ -84,15 +85,15 @@ class EngineSource:
             'gpu': self.platform.gpu,
             'compute_capability': self.platform.compute_capability,
             'precision': self._precision,
-            'shapes': {name: list(shape) for name, shape in self._shapes(size, batch).items()},
+            'shapes': {name: [number, *shape[1:]] for name, shape in self._shapes(size).items()},
             'typing': typing,
             'tf32': False,
         }
         name = f'{self._bundle.name}-{digest[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
-        return Entry(name if batch == 1 else f'{name}-batch{batch}', key)
+        return Entry(name if most == 1 else f'{name}-batch{most}', key)
 
     def program(
-        self, size: Tuple[int, int], force: bool = False, may_build: bool = True, batch: int = 1
+        self, size: Tuple[int, int], force: bool = False, may_build: bool = True, most: int = 1
     ) -> Tuple[Program, Dict[str, Any]]:
         """The engine of a size, ready to run, and the facts about it: 'layers' (number per precision),
         'build_seconds', 'workspace_mb', 'built' (just now).
@@ -101,7 +102,7 @@ class EngineSource:
             size: (height, width) [network px].
             force: build it even if it is there.
             may_build: False takes it from the cache or not at all.
-            batch: how many images it runs at once, no fewer.
+            most: how many images it takes at once, or any number below.
 
         Raises:
             EngineError: it cannot be built, kept or loaded.
@@ -119,21 +120,21 @@ class EngineSource:
             return None
 
         def build() -> Stored:
-            return self._build(size, batch, loaded)
+            return self._build(size, most, loaded)
 
-        entry = self.entry(size, batch)
+        entry = self.entry(size, most)
         if may_build:
             stored, built = self._cache.get_or_build(entry, build, self._notify, accept, force)
         else:
             stored, built = self._cache.get(entry, accept), False
         return loaded['program'], {**stored.facts, 'built': built}
 
-    def _shapes(self, size: Tuple[int, int], batch: int) -> Dict[str, Tuple[int, ...]]:
-        return {'image': (batch, *size, 3), 'classes': (batch, len(self._bundle.objects))}
+    def _shapes(self, size: Tuple[int, int]) -> Dict[str, Tuple[int, ...]]:
+        return {'image': (1, *size, 3), 'classes': (1, len(self._bundle.objects))}
 
-    def _build(self, size: Tuple[int, int], batch: int, loaded: Dict[str, Program]) -> Stored:
+    def _build(self, size: Tuple[int, int], most: int, loaded: Dict[str, Program]) -> Stored:
         try:
-            onnx = static_network(self._data, self._shapes(size, batch), evaluate_with_onnxruntime)
+            onnx = static_network(self._data, self._shapes(size), evaluate_with_onnxruntime, any_number=most > 1)
         except ValueError as error:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         except ImportError as error:
@@ -141,11 +142,11 @@ class EngineSource:
         typing = 'strongly' if self.strongly_typed else 'weakly'
         self._notify(
             f'building {self._bundle.name} {self._precision} {size[1]}x{size[0]}'
-            f'{"" if batch == 1 else f", {batch} at once"}, {typing} typed, '
+            f'{"" if most == 1 else f", 1 to {most} images"}, {typing} typed, '
             f'TensorRT {self.platform.tensorrt} on {self.platform.gpu}: this takes minutes, once'
         )
         started = time.monotonic()
-        request = BuildRequest(onnx, self._precision, self.strongly_typed, self._options.workspace_mb)
+        request = BuildRequest(onnx, self._precision, self.strongly_typed, self._options.workspace_mb, most)
         try:
             plan = self._backend.build(request, self._notify)
             loaded['program'] = program = self._backend.load(plan)

@@ -1,15 +1,14 @@
 """Native TensorRT behind the one engine interface: one engine per input size, every shape fixed.
 
-Several crops of one frame run together through engines for so many crops, where ``kd6d engine --batch`` has built some,
-else one after the other. The number of images is fixed too: every shape known is what TensorRT optimises best, and a
-range of numbers would leave shape arithmetic in the graph, which it takes in few forms.
+Several crops of one frame run together where ``kd6d engine --batch`` has built an engine for that, else one after the
+other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from kd6d_ros.errors import EngineError
 from kd6d_ros.inference.engines.engine_cache import NotBuiltError
 from kd6d_ros.inference.engines.engine_layers import in_words
 from kd6d_ros.inference.engines.network_io import check_input, input_sizes, outputs_of, predictions
-from kd6d_ros.inference.engines.tensorrt_build import BATCHES
+from kd6d_ros.inference.engines.tensorrt_build import MOST_IMAGES
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 
 class TensorRtEngine:
-    """Runs the engines of one bundle; both input sizes are loaded, and built if need be, when it is made. Engines for
-    several crops are loaded where they are there; they are never built here.
+    """Runs the engines of one bundle; both input sizes are loaded, and built if need be, when it is made. An engine for
+    several crops is loaded where there is one; it is never built here.
 
     `precision` is that of most layers in the engine for crops, as the engine says; `precision_asked` that of the file.
     """
@@ -59,8 +58,7 @@ class TensorRtEngine:
             if told and precision not in told:
                 what = f'the engine for {size[1]}x{size[0]}: {in_words(told)}'
                 notify(f'{self._path}: no layer runs in {precision} in {what}')
-        self._crop = (crop, crop)
-        self._batches = self._prepared(source)
+        self._several, self._most = self._prepared(source, (crop, crop))
         self.precision_asked = precision
         self.precision = max(layers, key=lambda key: layers[key]) if layers else precision
         platform, typing = source.platform, 'strongly' if source.strongly_typed else 'weakly'
@@ -68,8 +66,8 @@ class TensorRtEngine:
             f'TensorRT {platform.tensorrt}, {platform.gpu} (compute capability {platform.compute_capability}), '
             f'{precision} file, {typing} typed, {in_words(layers)}'
         )
-        if self._batches:
-            self.description += f', up to {max(self._batches)} crops at once'
+        if self._several is not None:
+            self.description += f', up to {self._most} crops at once'
 
     def run(self, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
         """See ``Engine.run``. Only sizes that the bundle declares are possible.
@@ -82,22 +80,22 @@ class TensorRtEngine:
         if size not in self._programs:
             have = ' and '.join(f'{width}x{height}' for height, width in self._programs)
             raise EngineError(f'no engine for images of {size[1]}x{size[0]}: there is one for {have}')
-        batches = self._batches if size == self._crop else {}
+        several = self._several if size == (self._bundle.network.crop_size,) * 2 else None
+        most = 1 if several is None else self._most
         out: List[LocalPredictions] = []
         # The buffers and the execution context serve one caller at a time.
         with self._lock:
             self._attach()
-            for batch in portions(len(image), (1, *batches)):
-                part = slice(len(out), len(out) + batch)
-                out += self._run_once(batches.get(batch, self._programs[size]), batch, image[part], classes[part])
+            for start in range(0, len(image), most):
+                part = slice(start, min(start + most, len(image)))
+                alone = several is None or part.stop - start == 1
+                program = self._programs[size] if alone or several is None else several
+                out += self._run_once(program, image[part], classes[part])
         return out
 
-    def _run_once(self, program: Program, batch: int, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
-        """Predictions of at most `batch` images by the program for so many."""
-        arrays = program.run({'image': _filled(image, batch), 'classes': _filled(classes, batch)})
-        answered = min(len(arrays[name]) for name in self._outputs)
-        if answered < batch:
-            raise EngineError(f'{self._path}: answers for {answered} of {batch} images: export the bundle again')
+    def _run_once(self, program: Program, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
+        """Predictions of as many images as the program takes."""
+        arrays = program.run({'image': image, 'classes': classes})
         size = (image.shape[1], image.shape[2])
         rows = [[arrays[name][row : row + 1] for name in self._outputs] for row in range(len(image))]
         return [predictions(self._bundle, self._path, row, size) for row in rows]
@@ -107,50 +105,32 @@ class TensorRtEngine:
         classes = np.ones((1, len(self._bundle.objects)), dtype=bool)
         for height, width in self._programs:
             self.run(np.zeros((1, height, width, 3), dtype=np.uint8), classes)
-        for count in self._batches:
-            self.run(np.zeros((count, *self._crop, 3), dtype=np.uint8), classes.repeat(count, axis=0))
+        if self._several is not None:
+            size = self._bundle.network.crop_size
+            self.run(np.zeros((self._most, size, size, 3), dtype=np.uint8), classes.repeat(self._most, axis=0))
 
     def close(self) -> None:
         """Free the memory of the GPU."""
         with self._lock:
             self._attach()
-            for program in (*self._programs.values(), *self._batches.values()):
+            for program in self._all():
                 program.close()
             self._programs.clear()
-            self._batches.clear()
+            self._several = None
 
     def _attach(self) -> None:
         """CUDA's current device belongs to a thread: tell a thread that was not the last one here."""
         if self._thread != threading.get_ident():
-            for program in (*self._programs.values(), *self._batches.values()):
+            for program in self._all():
                 program.attach()
             self._thread = threading.get_ident()
 
-    def _prepared(self, source: EngineSource) -> Dict[int, Program]:
-        """Programs for several crops, by how many, of those engines that are in the cache."""
-        found = {}
-        for count in BATCHES:
+    def _all(self) -> List[Program]:
+        return [*self._programs.values(), *([] if self._several is None else [self._several])]
+
+    def _prepared(self, source: EngineSource, size: Tuple[int, int]) -> Tuple[Optional[Program], int]:
+        """The program in the cache that takes most crops at once, and how many; None and 1 where there is none."""
+        for most in range(MOST_IMAGES, 1, -1):
             with contextlib.suppress(NotBuiltError):
-                found[count], _ = source.program(self._crop, may_build=False, batch=count)
-        return found
-
-
-def portions(count: int, sizes: Sequence[int]) -> List[int]:
-    """Sizes of the runs for `count` images; of the last run a part may be unused, less than half of it.
-
-    Args:
-        sizes: of the programs that there are, 1 among them.
-    """
-    out: List[int] = []
-    while count > 0:
-        nearly_full = [size for size in sizes if size >= count > size // 2]
-        out.append(min(nearly_full) if nearly_full else max(size for size in sizes if size <= count))
-        count -= out[-1]
-    return out
-
-
-def _filled(rows: AnyArray, count: int) -> AnyArray:
-    """`rows` with rows of zeros behind, `count` in all."""
-    if len(rows) == count:
-        return rows
-    return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
+                return source.program(size, may_build=False, most=most)[0], most
+        return None, 1
