@@ -67,6 +67,7 @@ class EngineSource:
         self._bundle, self._precision, self._options = bundle, precision, options
         self._backend, self._cache, self._notify = backend, cache, notify
         self._data = network_bytes(self.path)
+        self._sha256 = hashlib.sha256(self._data).hexdigest()
         try:
             graph = read_graph(self._data)
         except ValueError as error:
@@ -75,11 +76,10 @@ class EngineSource:
 
     def entry(self, size: Tuple[int, int], most: int = 1) -> Entry:
         """The cache entry of one input size (height, width), for up to `most` images at once."""
-        digest = hashlib.sha256(self._data).hexdigest()
         typing = 'strong' if self.strongly_typed else 'weak'
         number = 1 if most == 1 else f'1..{most}'
         key = {
-            'onnx_sha256': digest,
+            'onnx_sha256': self._sha256,
             'form': FORM,
             'tensorrt': self.platform.tensorrt,
             'gpu': self.platform.gpu,
@@ -89,7 +89,7 @@ class EngineSource:
             'typing': typing,
             'tf32': False,
         }
-        name = f'{self._bundle.name}-{digest[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
+        name = f'{self._bundle.name}-{self._sha256[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
         return Entry(name if most == 1 else f'{name}-batch{most}', key)
 
     def program(

@@ -87,9 +87,8 @@ class TensorRtEngine:
         with self._lock:
             self._attach()
             for start in range(0, len(image), most):
-                part = slice(start, min(start + most, len(image)))
-                alone = several is None or part.stop - start == 1
-                program = self._programs[size] if alone or several is None else several
+                part = slice(start, start + most)
+                program = self._programs[size] if several is None or len(image[part]) == 1 else several
                 out += self._run_once(program, image[part], classes[part])
         return out
 
