@@ -7,11 +7,11 @@ ROS_DOMAIN_ID of their own, and ends with a table, report.html, result.json and 
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import DeclareLaunchArgument, EmitEvent, ExecuteProcess, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.substitutions import ExecutableInPackage
 
 ARGUMENTS = [
     DeclareLaunchArgument('bag', description='Bag folder, .mcap or .db3 file.'),
@@ -36,9 +36,17 @@ def generate_launch_description():
 def start(context):
     """The command, and the end of the launch with it."""
     value = {item.name: LaunchConfiguration(item.name).perform(context) for item in ARGUMENTS}
-    run = Node(package='kd6d_ros', executable='kd6d', arguments=command(value), output='screen')
-    end = EmitEvent(event=Shutdown(reason='the benchmark has ended'))
-    return [RegisterEventHandler(OnProcessExit(target_action=run, on_exit=[end])), run]
+    # No Node: that would append --ros-args, which a command that is no node does not take.
+    kd6d = ExecutableInPackage('kd6d', 'kd6d_ros')
+    run = ExecuteProcess(name='kd6d', cmd=[kd6d, *command(value)], output='screen')
+    return [RegisterEventHandler(OnProcessExit(target_action=run, on_exit=ended)), run]
+
+
+def ended(event, context):
+    """End the launch, with exit code 1 if the command failed."""
+    if event.returncode:
+        raise RuntimeError(f'kd6d bench-node ended with code {event.returncode}, see above')
+    return EmitEvent(event=Shutdown(reason='the benchmark has ended'))
 
 
 def command(value):

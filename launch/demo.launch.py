@@ -99,6 +99,8 @@ def play(context):
             '--wait-for-subscribers',
             '1',
             '--verbose',
+            # As from a camera: the node knows the age of an image, and TF never jumps back when the bag begins anew.
+            '--restamp',
             *(['--loop'] if value['loop'] == 'true' else []),
         ],
         output='screen',

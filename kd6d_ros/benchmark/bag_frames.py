@@ -10,8 +10,8 @@ from kd6d_ros.benchmark import messages
 from kd6d_ros.benchmark.records import BagFrame
 from kd6d_ros.errors import BagError, ImageError, Kd6dError
 from kd6d_ros.geometry.cameras import make_camera
-from kd6d_ros.ros.image_decoding import decode_compressed
-from kd6d_ros.ros.image_decoding import decode_image as decode_raw
+from kd6d_ros.inference.image_decoding import decode_compressed
+from kd6d_ros.inference.image_decoding import decode_image as decode_raw
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.bag_source import BagSource, BagTopics, RawMessage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from kd6d_ros.deployment.export_data import check_request, open_data
 from kd6d_ros.deployment.onnx_export import rounded_weights
 from kd6d_ros.deployment.precisions import write_precisions
 from kd6d_ros.deployment.records import bundle_of_checkpoint
-from kd6d_ros.deployment.report import check_drops, latencies, measured, report_record
+from kd6d_ros.deployment.report import Progress, judge
+from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
-from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 from kd6d_ros.networks.macs import count_macs
 from kd6d_ros.training.checkpoint import DenseCheckpoint, any_checkpoint
 from kd6d_ros.training.recipe import to_mapping
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from kd6d_ros.distillation.settings import DistillationSettings
     from kd6d_ros.networks.make_network import AnyNetwork
     from kd6d_ros.training.checkpoint import AnyCheckpoint
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how much of it, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,10 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda what, done
         EngineError: the exported graph does not compute what PyTorch does.
     """
     check_request(request)
+    if request.crop_padding is not None and not 1.0 <= request.crop_padding <= 4.0:
+        raise ConfigError(f'--crop-padding {request.crop_padding:g}: expected 1 to 4')
+    if request.min_score is not None and not 0.0 <= request.min_score <= 1.0:
+        raise ConfigError(f'--min-score {request.min_score:g}: expected 0 to 1')
     checkpoint = any_checkpoint(read_weights_file(request.checkpoint), request.checkpoint)
     meshes = bundle_meshes(request.meshes, checkpoint.objects, request.mesh_faces) if request.meshes else {}
     network = rounded_weights(checkpoint.network)
@@ -76,12 +77,7 @@ def export_bundle(request: ExportRequest, progress: Progress = lambda what, done
     data = open_data(request, record, checkpoint.recipe.data.validation_fraction)
     with tempfile.TemporaryDirectory() as folder:
         files = write_precisions(network, record, request.precisions, data.inputs(), Path(folder), progress)
-        engines = {name: OnnxRuntimeEngine(record, path, name) for name, path in files.paths.items()}
-        accuracies = data.accuracies(engines, progress)
-        check_drops(accuracies, request.allow_drop)
-        results = measured(latencies(record, engines), accuracies)
-        facts = {'calibration': data.calibration(files.facts), 'evaluation': data.evaluation(accuracies)}
-        report = report_record(record, engines, files.paths, results, accuracies, facts)
+        results, report = judge(record, files, data, request.allow_drop, progress)
         return write_bundle(
             request.out,
             name=record.name,

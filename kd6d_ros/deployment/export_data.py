@@ -14,20 +14,24 @@ from kd6d_ros.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import TypeAlias
 
     from kd6d_ros.deployment.accuracy import Accuracy
+    from kd6d_ros.deployment.bundle_precisions import PrecisionsRequest
     from kd6d_ros.deployment.export import ExportRequest
     from kd6d_ros.deployment.rendered_views import Place
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
     from kd6d_ros.types import ImageArray
 
+    AnyRequest: TypeAlias = ExportRequest | PrecisionsRequest
+
 
 @dataclass(frozen=True)
 class ExportData:
     """Sources of a request; a set of views comes with the places in it that are used."""
 
-    request: ExportRequest
+    request: AnyRequest
     bundle: Bundle
     bag: Path | None = None
     calibration_views: RenderedViews | None = None
@@ -73,9 +77,9 @@ class ExportData:
         return {'source': self.evaluation_views.dataset.root.name, 'split': split, 'objects': objects}
 
 
-def check_request(request: ExportRequest) -> None:
+def check_request(request: AnyRequest) -> None:
     """Raises:
-    ConfigError: an unknown precision, a number out of range, or nothing to calibrate or measure on.
+    ConfigError: an unknown precision, a number out of range, or nothing to calibrate on.
     """
     for option, names in (('--precisions', request.precisions), ('--allow-drop', request.allow_drop)):
         unknown = [name for name in names if name not in PRECISIONS]
@@ -83,10 +87,6 @@ def check_request(request: ExportRequest) -> None:
             raise ConfigError(f'{option} {unknown[0]}: this version writes {", ".join(PRECISIONS)}')
     if not request.precisions:
         raise ConfigError(f'--precisions: name at least one of {", ".join(PRECISIONS)}')
-    if request.crop_padding is not None and not 1.0 <= request.crop_padding <= 4.0:
-        raise ConfigError(f'--crop-padding {request.crop_padding:g}: expected 1 to 4')
-    if request.min_score is not None and not 0.0 <= request.min_score <= 1.0:
-        raise ConfigError(f'--min-score {request.min_score:g}: expected 0 to 1')
     if not 8 <= request.calibration_images <= 10_000 or not 1 <= request.evaluate_instances <= 1_000_000:
         raise ConfigError('--calibration-images must be within 8..10000, --evaluate-instances within 1..1000000')
     int8 = [name for name in request.precisions if name in INT8]
@@ -94,7 +94,7 @@ def check_request(request: ExportRequest) -> None:
         raise ConfigError(f'--precisions {int8[0]}: needs --calibration, rendered images (kd6d synth) or a bag')
 
 
-def open_data(request: ExportRequest, bundle: Bundle, validation_fraction: float) -> ExportData:
+def open_data(request: AnyRequest, bundle: Bundle, validation_fraction: float) -> ExportData:
     """Open what a request names.
 
     Raises:

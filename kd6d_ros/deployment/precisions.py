@@ -64,23 +64,39 @@ def write_precisions(
         return files
     prepared = prepare(trace_graph(network, size, cells))
     if 'fp16' in precisions:
-        files.paths['fp16'] = _save(to_half(prepared), folder, 'fp16')
+        write_half(prepared, folder, files)
         check_equal(network, files.paths['fp16'], bundle, 'fp16')
-    wanted = [name for name in INT8 if name in precisions]
-    if wanted:
-        _write_int8(prepared, bundle, wanted, inputs, folder, files, progress)
+    write_int8(prepared, bundle, precisions, inputs, folder, files, progress)
     return files
 
 
-def _write_int8(
+def write_half(prepared: onnx.ModelProto, folder: Path, files: Files) -> None:
+    """Write FP16 into `folder`; `files` gets its path.
+
+    Raises:
+        EngineError: a weight is beyond float16.
+    """
+    files.paths['fp16'] = _save(to_half(prepared), folder, 'fp16')
+
+
+def write_int8(
     prepared: onnx.ModelProto,
     bundle: Bundle,
-    wanted: Sequence[str],
+    precisions: Sequence[str],
     inputs: Sequence[ImageArray],
     folder: Path,
     files: Files,
     progress: Callable[[str, int, int], None],
 ) -> None:
+    """Write those of `precisions` that are INT8, from one calibration; `files` gets their paths and its facts.
+
+    Args:
+        prepared: from ``prepare.prepare``; changed in place.
+        inputs: see ``write_precisions``.
+    """
+    wanted = [name for name in INT8 if name in precisions]
+    if not wanted:
+        return
     classes, size = len(bundle.objects), bundle.network.crop_size
     equalised = equalise(prepared, inputs[:EQUALISED_ON], classes)
     ranges = q.calibrate(prepared, inputs, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,43 @@ from kd6d_ros.benchmark.machine import machine_record
 from kd6d_ros.deployment.accuracy import REFERENCE, paired_drop
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.bundle_records import Measured
+from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from kd6d_ros.deployment.accuracy import Accuracy
+    from kd6d_ros.deployment.export_data import ExportData
+    from kd6d_ros.deployment.precisions import Files
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it, and of how much."""
 
 ROUNDS, WARM_UP = 30, 3
 MOST_DROP = 2.0
 """Percentage points of recall that a precision may lose without being asked for by name."""
+
+
+def judge(
+    bundle: Bundle, files: Files, data: ExportData, allowed: Sequence[str], progress: Progress
+) -> tuple[dict[str, Measured], dict[str, Any]]:
+    """What each file of a network costs and brings, for the manifest; and the report.
+
+    Args:
+        allowed: precisions that may lose any accuracy.
+
+    Raises:
+        ConfigError: one of the others loses too much. DatasetError: nothing usable to measure on.
+    """
+    engines = {name: OnnxRuntimeEngine(bundle, path, name) for name, path in files.paths.items()}
+    accuracies = data.accuracies(engines, progress)
+    check_drops(accuracies, allowed)
+    results = measured(latencies(bundle, engines), accuracies)
+    facts = {'calibration': data.calibration(files.facts), 'evaluation': data.evaluation(accuracies)}
+    return results, report_record(bundle, engines, files.paths, results, accuracies, facts)
 
 
 def latencies(bundle: Bundle, engines: Mapping[str, Engine]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 import yaml
 
@@ -47,6 +47,7 @@ __all__ = [
     'load_bundle',
     'load_mesh',
     'set_covariance',
+    'with_engines',
     'write_bundle',
 ]
 
@@ -104,11 +105,7 @@ def write_bundle(
         BundleError: what would be written does not load, or `folder` holds something else.
     """
     folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise BundleError(f'{folder}: exists and is not a bundle; choose another folder')
-    if folder.exists() and not folder.is_dir():
-        raise BundleError(f'{folder}: exists and is not a folder')
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_target(folder)
     aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
     try:
         engine_files = {key: _copy(Path(source), aside, key) for key, source in engines.items()}
@@ -160,6 +157,72 @@ def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
     finally:
         aside.unlink(missing_ok=True)
     return replace(loaded, books=bundle.books)
+
+
+def with_engines(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    engines: Mapping[str, Path],
+    measured: Mapping[str, Measured],
+    report: Mapping[str, Any],
+    name: str = '',
+) -> Bundle:
+    """Write a bundle with further engines beside what it has, checked, as ``write_bundle`` does.
+
+    Args:
+        bundle: a loaded one, whose other files are copied as they are, also those that its manifest does not list.
+        folder: where it goes; may be the bundle's own folder.
+        engines: precision -> file to copy; one that the bundle has already is replaced.
+        measured, report: of all precisions, in place of the bundle's.
+        name: of the new bundle, '' for that of the old one.
+
+    Raises:
+        BundleError: see ``write_bundle``.
+    """
+    folder = Path(folder)
+    _check_target(folder)
+    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    try:
+        files = {precision: _copy(Path(source), aside, precision) for precision, source in engines.items()}
+        stale = {bundle.engines[precision] for precision in files if precision in bundle.engines} | {REPORT}
+        hashes = {x: digest for x, digest in bundle.files.items() if x not in stale}
+        for x in {*hashes, *_unlisted(bundle)}:
+            (aside / x).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle.folder / x, aside / x)
+        hashes.update({x: sha256_file(aside / x) for x in (*files.values(), _report(report, aside))})
+        merged = replace(
+            bundle,
+            name=name or bundle.name,
+            engines={**bundle.engines, **files},
+            measured=measured,
+            files=hashes,
+            schema=SCHEMA,
+        )
+        _write_manifest(aside / MANIFEST, manifest_record(merged))
+        loaded = load_bundle(aside)
+        aside.chmod(0o755)
+        _put_in_place(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return replace(loaded, folder=folder)
+
+
+def _unlisted(bundle: Bundle) -> List[str]:
+    """Plain files in a bundle's folder that its manifest does not list, such as a README."""
+    found = [path for path in bundle.folder.rglob('*') if path.is_file() and not path.is_symlink()]
+    names = [path.relative_to(bundle.folder).as_posix() for path in found]
+    return [name for name in names if name not in (MANIFEST, REPORT, *bundle.files)]
+
+
+def _check_target(folder: Path) -> None:
+    """A folder for a bundle: a new one, an empty one or one with a bundle; else BundleError."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise BundleError(f'{folder}: exists and is not a bundle; choose another folder')
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f'{folder}: exists and is not a folder')
+    folder.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _copy(source: Path, folder: Path, precision: str) -> str:

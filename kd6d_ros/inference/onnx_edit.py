@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray
 
 Content = Union[int, bytes]
+Shape = Sequence[Union[int, str]]
+"""Sizes of a tensor; a name stands for a size that is open."""
 
 TYPES: Dict[int, str] = {
     1: 'float32', 2: 'uint8', 3: 'int8', 4: 'uint16', 5: 'int16', 6: 'int32', 7: 'int64', 9: 'bool',
@@ -120,15 +122,20 @@ def tensor_type(data: bytes) -> int:
     return next((content for number, content in _parts(data) if number == 2 and isinstance(content, int)), 0)
 
 
-def value_info(name: str, type_code: Optional[int] = None, shape: Optional[Sequence[int]] = None) -> bytes:
+def value_info(name: str, type_code: Optional[int] = None, shape: Optional[Shape] = None) -> bytes:
     """A ValueInfoProto; without a type, whoever reads it infers it."""
     parts: List[Tuple[int, Content]] = [(1, name.encode())]
     if type_code is not None:
         tensor_type: List[Tuple[int, Content]] = [(1, type_code)]
         if shape is not None:
-            tensor_type.append((2, message([(1, message([(1, int(size))])) for size in shape])))
+            tensor_type.append((2, message([(1, message([_dimension(size)])) for size in shape])))
         parts.append((2, message([(1, message(tensor_type))])))
     return message(parts)
+
+
+def _dimension(size: Union[int, str]) -> Tuple[int, Content]:
+    """The field of a TensorShapeProto.Dimension: a number, or the name of an open one."""
+    return (2, size.encode()) if isinstance(size, str) else (1, int(size))
 
 
 def _element_type(info: bytes) -> int:
@@ -148,8 +155,8 @@ class Graph:
     initializers: Dict[str, bytes]
     inputs: Dict[str, int]
     outputs: Dict[str, int]
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Fixed shapes of inputs and outputs; others are written without one."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Shapes of inputs and outputs; others are written without one."""
     head: List[Tuple[int, Content]] = field(default_factory=list)
     rest: List[Tuple[int, Content]] = field(default_factory=list)
 

@@ -13,11 +13,14 @@ Four things stand in the way of the file as it is:
 
 The last two are constants once the input size is fixed. ONNX Runtime works them out in one run; what does
 not depend on pixels is replaced by its value. Q and DQ nodes stay, since TensorRT reads precisions off them.
+
+The number of images may stay open, for an optimisation profile. All that depends on it are shapes for Reshape that
+begin with it, and there a 0 takes it from the input.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, List, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -41,22 +44,28 @@ FORM = 1
 
 KEPT = ('QuantizeLinear', 'DequantizeLinear')
 SHAPE_ONLY = ('Shape', 'Size')
+OPEN = 'batch'
+"""Name of the open number of images."""
 INTEGERS = ('int32', 'int64')
 
 Evaluate = Callable[[bytes, Sequence[str], Mapping[str, 'AnyArray']], List['AnyArray']]
 """(ONNX file, names of outputs, inputs by name) -> the outputs."""
 
 
-def static_network(data: bytes, shapes: Mapping[str, Sequence[int]], evaluate: Evaluate) -> bytes:
+def static_network(
+    data: bytes, shapes: Mapping[str, Sequence[int]], evaluate: Evaluate, any_number: bool = False
+) -> bytes:
     """The network of `data` with inputs of `shapes`, uint8 inputs cast first, and its constants worked out.
 
     Args:
         data: an ONNX file.
         shapes: shape of every input.
         evaluate: runs an ONNX file, e.g. ``evaluate_with_onnxruntime``.
+        any_number: the first size of inputs and outputs, the number of images, stays open.
 
     Raises:
-        ValueError: not an ONNX file, cut short, other inputs than `shapes` names, or it cannot be run.
+        ValueError: not an ONNX file, cut short, other inputs than `shapes` names, it cannot be run, or it cannot be
+            run with any number of images.
     """
     graph = read_graph(data)
     if set(graph.inputs) - set(graph.initializers) != set(shapes):
@@ -64,9 +73,8 @@ def static_network(data: bytes, shapes: Mapping[str, Sequence[int]], evaluate: E
     unknown = [name for name in shapes if graph.inputs[name] not in TYPES]
     if unknown:
         raise ValueError(f'its input {unknown[0]} has a type that no network of this package has')
-    graph.shapes = shapes
     _cast_first(graph)
-    _fold(graph, evaluate)
+    _fold(graph, shapes, evaluate, any_number)
     graph.nodes = [part for node in graph.nodes for part in _without_integer_clip(graph, node)]
     return graph.encode()
 
@@ -118,9 +126,9 @@ def _without_integer_clip(graph: Graph, node: Node) -> List[Node]:
     return [plain_node(kind, [names[number], limit], names[number + 1]) for number, (kind, limit) in enumerate(limits)]
 
 
-def _fold(graph: Graph, evaluate: Evaluate) -> None:
+def _fold(graph: Graph, shapes: Mapping[str, Sequence[int]], evaluate: Evaluate, any_number: bool) -> None:
     """Replace every value that does not depend on what the inputs hold by a constant."""
-    depends: Set[str] = set(graph.shapes)
+    depends: Set[str] = set(shapes)
     kept = []
     for node in graph.nodes:
         reads = any(name in depends for name in node.inputs) and node.kind not in SHAPE_ONLY
@@ -130,12 +138,58 @@ def _fold(graph: Graph, evaluate: Evaluate) -> None:
     made = {name for node in graph.nodes for name in node.outputs}
     wanted = [name for node in kept for name in node.inputs if name in made and name not in depends]
     names = sorted({*wanted, *graph.outputs})
-    feeds = {name: np.zeros(shape, TYPES[graph.inputs[name]]) for name, shape in graph.shapes.items()}
-    extra = [name for name in names if name not in graph.outputs]
-    values = dict(zip(names, evaluate(graph.encode(extra), names, feeds), strict=True))
+    values = _values(graph, names, _with_number(shapes, 2) if any_number else shapes, evaluate)
+    known = {name: value for name, value in values.items() if name not in depends}
+    more = _values(graph, names, _with_number(shapes, 3), evaluate) if any_number else {}
+    if any_number:
+        known = {name: _for_any_number(name, value, more[name], kept) for name, value in known.items()}
     read = {name for node in kept for name in node.inputs} | set(graph.outputs)
     constants = {name: data for name, data in graph.initializers.items() if name in read}
-    constants.update({name: tensor(name, value) for name, value in values.items() if name not in depends})
+    constants.update({name: tensor(name, value) for name, value in known.items()})
     graph.nodes, graph.initializers = kept, constants
-    graph.inputs = {name: graph.inputs[name] for name in feeds}
-    graph.shapes = {**graph.shapes, **{name: values[name].shape for name in graph.outputs}}
+    graph.inputs = {name: graph.inputs[name] for name in shapes}
+    every = {**shapes, **{name: values[name].shape for name in graph.outputs}}
+    graph.shapes = {name: (OPEN, *shape[1:]) for name, shape in every.items()} if any_number else every
+    if any_number:
+        _check_open(graph, more, _with_number(shapes, 3), evaluate)
+
+
+def _with_number(shapes: Mapping[str, Sequence[int]], number: int) -> Dict[str, Sequence[int]]:
+    """The shapes for so many images."""
+    return {name: (number, *shape[1:]) for name, shape in shapes.items()}
+
+
+def _values(
+    graph: Graph, names: Sequence[str], shapes: Mapping[str, Sequence[int]], evaluate: Evaluate
+) -> Dict[str, AnyArray]:
+    """What the graph has under `names` for black images of `shapes`."""
+    graph.shapes = shapes
+    feeds = {name: np.zeros(shape, TYPES[graph.inputs[name]]) for name, shape in shapes.items()}
+    extra = [name for name in names if name not in graph.outputs]
+    return dict(zip(names, evaluate(graph.encode(extra), names, feeds), strict=True))
+
+
+def _for_any_number(name: str, two: AnyArray, three: AnyArray, nodes: Sequence[Node]) -> AnyArray:
+    """One constant for a value that was `two` for two images and `three` for three.
+
+    Raises:
+        ValueError: there is none; only for shapes that Reshape takes there is.
+    """
+    if np.array_equal(two, three):
+        return two
+    takers = {(node.kind, place) for node in nodes for place, taken in enumerate(node.inputs) if taken == name}
+    begins = two.shape == three.shape and two.ndim == 1 and (two[0], three[0]) == (2, 3)
+    if takers != {('Reshape', 1)} or not begins or not np.array_equal(two[1:], three[1:]):
+        raise ValueError(f'its value {name} depends on the number of images in a way that cannot stay open')
+    return np.concatenate([np.zeros(1, two.dtype), two[1:]])  # 0: as the input of Reshape has it
+
+
+def _check_open(
+    graph: Graph, expected: Mapping[str, AnyArray], shapes: Mapping[str, Sequence[int]], evaluate: Evaluate
+) -> None:
+    """Raises ValueError unless the graph gives for three images outputs of the shapes that it had before."""
+    names = sorted(graph.outputs)
+    feeds = {name: np.zeros(shape, TYPES[graph.inputs[name]]) for name, shape in shapes.items()}
+    for name, value in zip(names, evaluate(graph.encode(), names, feeds), strict=True):
+        if value.shape != expected[name].shape or len(value) != 3:
+            raise ValueError(f'its output {name} is not one row for each image')

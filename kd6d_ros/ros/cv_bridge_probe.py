@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from kd6d_ros.errors import ConfigError, ImageError
-from kd6d_ros.ros.image_decoding import MAX_PIXELS, check_image, decode_image
+from kd6d_ros.inference.image_decoding import MAX_PIXELS, check_image, decode_image
 
 if TYPE_CHECKING:
     from kd6d_ros.types import ImageArray

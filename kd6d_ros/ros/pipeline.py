@@ -10,8 +10,8 @@ import numpy as np
 
 from kd6d_ros.errors import CameraError, ImageError
 from kd6d_ros.foreign_text import shown
+from kd6d_ros.inference.image_decoding import compressed_header, decode_compressed
 from kd6d_ros.ros.camera_info import CameraInfoReader
-from kd6d_ros.ros.image_decoding import compressed_header, decode_compressed
 from kd6d_ros.ros.stamps import StampGuard
 
 if TYPE_CHECKING:

@@ -108,3 +108,23 @@ def test_the_launch_file_passes_what_is_given(launch_module: Any, tmp_path: Path
     parsed = build_parser('bench-node').parse_args(command)
     assert (parsed.camera_info, parsed.rate, parsed.truth) == ('/c', 2.0, [])
     assert {item.name for item in launch_module.ARGUMENTS} <= set(vars(parsed))
+
+
+def test_the_launch_starts_the_command_alone_and_fails_with_it(launch_module: Any) -> None:
+    from launch import LaunchContext
+    from launch.actions import ExecuteProcess
+    from launch.events import Shutdown
+    from launch.events.process import ProcessExited
+    from launch_ros.actions import Node
+
+    context = LaunchContext()
+    context.launch_configurations['bag'] = 'b'
+    for item in launch_module.ARGUMENTS[1:]:
+        item.execute(context)
+    (run,) = [item for item in launch_module.start(context) if isinstance(item, ExecuteProcess)]
+    assert not isinstance(run, Node)  # which would append --ros-args
+    facts: dict[str, Any] = {'name': 'kd6d', 'cmd': [], 'cwd': None, 'env': None, 'pid': 1, 'action': run}
+    good = launch_module.ended(ProcessExited(returncode=0, **facts), context)
+    assert isinstance(good.event, Shutdown)
+    with pytest.raises(RuntimeError, match='ended with code 2'):
+        launch_module.ended(ProcessExited(returncode=2, **facts), context)

@@ -1,6 +1,7 @@
 """FP16 and INT8: what the files hold, that they compute what FP32 does, and what refuses to be exported."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,83 @@ def test_the_same_images_cannot_calibrate_and_judge(tmp_path, checkpoint, data, 
     more = ('--precisions', 'int8-cpu', '--calibration', judges, '--evaluate', judges)
     assert run_export(checkpoint, tmp_path / 'out', *more) == 2
     assert 'has the images of --calibration' in capsys.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, checkpoint):
+    """The folder of a bundle with FP32 only."""
+    out = tmp_path_factory.mktemp('plain') / 'two'
+    assert run_export(checkpoint, out) == 0
+    return out
+
+
+def run_addition(bundle, out, *more):
+    return main(['export', '--bundle', str(bundle), '--out', str(out), *map(str, more)])
+
+
+def test_a_bundle_alone_gives_the_precisions_that_its_checkpoint_gives(tmp_path, plain, exported, data):
+    out = tmp_path / 'more'
+    arguments = ('--precisions', 'fp16', 'int8', 'int8-cpu', '--calibration', data, '--calibration-images', 24)
+    arguments += ('--evaluate-instances', 6, '--allow-drop', 'int8', 'int8-cpu')
+    assert run_addition(plain, out, *arguments) == 0
+    bundle, wanted, before = load_bundle(out), load_bundle(exported), load_bundle(plain)
+    assert set(bundle.engines) == set(bundle.measured) == set(ALL)
+    assert bundle.engine_path('fp32').read_bytes() == before.engine_path('fp32').read_bytes()
+    assert (bundle.name, bundle.training, bundle.objects[0].name) == (before.name, before.training, BOX.name)
+    image = BopDataset.open(data).scene('train', 5).image(0)[None, :96, :96]
+    # Folding batch normalisation gives weights that the FP32 file rounds to half precision: nothing in FP16, a step of
+    # some weights in INT8, which with random weights moves the scores as far as INT8 itself does.
+    for precision, score in (('fp32', 0.0), ('fp16', 0.0), ('int8', 0.2), ('int8-cpu', 0.2)):
+        ours, theirs = (
+            OnnxRuntimeEngine(item, item.engine_path(precision), precision, threads=1).run(image, np.ones((1, 2), bool))
+            for item in (bundle, wanted)
+        )
+        np.testing.assert_allclose(np.sort(ours[0].score), np.sort(theirs[0].score), 0.0, score, err_msg=precision)
+    report = json.loads((out / 'report.json').read_text())
+    assert set(report['precisions']) == set(ALL)
+    assert len(report['calibration']['left_in_float']) <= 6
+
+
+def test_a_bundle_can_get_precisions_where_it_is_and_get_them_again(tmp_path, plain, data):
+    out = tmp_path / 'two'
+    shutil.copytree(plain, out)
+    (out / 'README').write_text('mine')
+    arguments = ('--precisions', 'int8-cpu', '--calibration', data, '--evaluate-instances', 6)
+    arguments += ('--allow-drop', 'int8-cpu', '--calibration-images')
+    sizes = []
+    for images in (8, 24):
+        assert run_addition(out, out, *arguments, images, '--name', f'again{images}') == 0
+        bundle = load_bundle(out)
+        assert (bundle.name, set(bundle.engines)) == (f'again{images}', {'fp32', 'int8-cpu'})
+        sizes.append(json.loads((out / 'report.json').read_text())['calibration']['inputs'])
+        assert (out / 'README').read_text() == 'mine'
+    assert sizes == [8, 24]
+    assert [item.name for item in out.parent.iterdir()] == ['two']  # nothing is left beside it
+
+
+def test_what_cannot_be_added_is_one_line_and_the_bundle_stays(tmp_path, plain, data, capsys):
+    before = {path.name: path.read_bytes() for path in plain.iterdir()}
+    unsaid = tmp_path / 'unsaid'
+    shutil.copytree(plain, unsaid)
+    manifest = unsaid / 'bundle.yaml'
+    manifest.write_text(manifest.read_text().replace('validation_fraction', 'fraction'))
+    int8 = ('--precisions', 'int8-cpu', '--calibration', data)
+    for folder, arguments, message in (
+        (plain, (), '--precisions must name what to add'),
+        (plain, ('--precisions', 'int8-cpu'), 'needs --calibration'),
+        (plain, (*int8, '--licence', 'CC0'), '--licence: belongs to --checkpoint'),
+        (plain, (*int8, '--crop-padding', '1.2'), '--crop-padding: belongs to --checkpoint'),
+        (plain, (*int8, '--name', 'a b'), 'cannot be the name of a bundle'),
+        (unsaid, int8, 'does not say which images its training held out: give renders with --evaluate'),
+        (tmp_path / 'none', int8, 'none'),
+    ):
+        assert run_addition(folder, plain, *arguments) == 2
+        line = capsys.readouterr().err.strip().splitlines()
+        assert message in line[-1]
+        assert not any('Traceback' in item for item in line)
+        assert {path.name: path.read_bytes() for path in plain.iterdir()} == before
+    with pytest.raises(SystemExit):
+        main(['export', '--bundle', str(plain), '--checkpoint', 'x', '--out', str(plain)])
 
 
 def test_a_large_drop_is_refused_unless_it_is_named():

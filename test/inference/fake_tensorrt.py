@@ -51,7 +51,8 @@ class FakeTensorRt:
 
 
 class FakeProgram:
-    """``Program`` that notes which threads attached and whether two were ever inside at once."""
+    """``Program`` that notes which threads attached, whether two were ever inside at once, and how many images each run
+    got (`seen`)."""
 
     def __init__(self, onnx, precision):
         import onnxruntime
@@ -61,7 +62,7 @@ class FakeProgram:
         self._session = onnxruntime.InferenceSession(onnx, options, providers=['CPUExecutionProvider'])
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self.graph, self._precision = read_graph(onnx), precision
-        self.attached, self.inside, self.overlaps, self.closed = [], 0, 0, False
+        self.attached, self.inside, self.overlaps, self.closed, self.seen = [], 0, 0, False, []
 
     def attach(self):
         self.attached.append(threading.get_ident())
@@ -76,6 +77,7 @@ class FakeProgram:
         assert not self.closed
         self.inside += 1
         self.overlaps += self.inside > 1
+        self.seen.append(len(feeds['image']))
         time.sleep(0.002)
         arrays = self._session.run(None, {name: np.ascontiguousarray(array) for name, array in feeds.items()})
         self.inside -= 1

@@ -56,6 +56,83 @@ def test_a_shipped_network_gives_the_same_answers(bundle, whole):
     assert ours[4][sure] == pytest.approx(theirs[4][sure], abs=1e-3)
 
 
+@pytest.mark.parametrize('precision', ['fp32', 'int8-cpu'])
+def test_the_number_of_images_may_stay_open(bundle, precision):
+    if precision not in bundle.engines:
+        pytest.skip('the bundle has no INT8')
+    data, size, count = bundle.engine_path(precision).read_bytes(), bundle.network.crop_size, len(bundle.objects)
+    static = static_network(data, shapes(size, size, count), evaluate_with_onnxruntime, any_number=True)
+    kinds = Counter(node.kind for node in read_graph(static).nodes)
+    assert SHAPE_ARITHMETIC & set(kinds) == set()
+    for number in (1, 4):
+        image = np.random.default_rng(number).integers(0, 256, (number, size, size, 3)).astype(np.uint8)
+        classes = np.ones((number, count), bool)
+        session, ours = run(static, image, classes)
+        assert {item.shape[0] for item in (*session.get_inputs(), *session.get_outputs())} == {'batch'}
+        for one, other in zip(ours, run(data, image, classes)[1], strict=True):
+            assert one.shape == other.shape
+        assert np.sort(ours[1]) == pytest.approx(np.sort(run(data, image, classes)[1][1]), abs=1e-5)
+
+
+def shaped_by_the_number(place):
+    """A network with the number of images at `place` of the shape for a Reshape; None: it repeats a value so often."""
+    onnx = pytest.importorskip('onnx')
+    from onnx import helper, numpy_helper
+
+    def constant(name, *values):
+        return numpy_helper.from_array(np.array(values, np.int64), name)
+
+    nodes = [
+        helper.make_node('Shape', ['image'], ['sizes']),
+        helper.make_node('Gather', ['sizes', 'first'], ['number']),
+        helper.make_node('Cast', ['image'], ['x'], to=onnx.TensorProto.FLOAT),
+    ]
+    if place is None:
+        nodes += [helper.make_node('Expand', ['one', 'number'], ['ones']),
+                  helper.make_node('ReduceMax', ['x'], ['most'], axes=[1], keepdims=0),
+                  helper.make_node('Add', ['most', 'ones'], ['y'])]  # fmt: skip
+    else:
+        parts = ['number', 'rest'] if place == 0 else ['rest', 'number']
+        nodes += [
+            helper.make_node('Concat', parts, ['shape'], axis=0),
+            helper.make_node('Reshape', ['x', 'shape'], ['y']),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        'g',
+        [helper.make_tensor_value_info('image', onnx.TensorProto.UINT8, ['n', 4])],
+        [helper.make_tensor_value_info('y', onnx.TensorProto.FLOAT, None)],
+        [constant('first', 0), constant('rest', -1), numpy_helper.from_array(np.ones(1, np.float32), 'one')],
+    )
+    graph = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    return graph.SerializeToString()
+
+
+def test_only_shapes_that_begin_with_the_number_of_images_can_stay_open():
+    given = {'image': (1, 4)}
+    static = static_network(shaped_by_the_number(0), given, evaluate_with_onnxruntime, any_number=True)
+    assert [node.kind for node in read_graph(static).nodes] == ['Cast', 'Reshape']
+    for place in (1, None):
+        with pytest.raises(ValueError, match='depends on the number of images in a way that cannot stay open'):
+            static_network(shaped_by_the_number(place), given, evaluate_with_onnxruntime, any_number=True)
+
+
+def test_an_output_that_is_not_a_row_per_image_cannot_stay_open():
+    onnx = pytest.importorskip('onnx')
+    from onnx import helper
+
+    graph = helper.make_graph(
+        [helper.make_node('Cast', ['image'], ['x'], to=onnx.TensorProto.FLOAT),
+         helper.make_node('ReduceMax', ['x'], ['y'], axes=[0], keepdims=1)],
+        'g',
+        [helper.make_tensor_value_info('image', onnx.TensorProto.UINT8, ['n', 4])],
+        [helper.make_tensor_value_info('y', onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8).SerializeToString()
+    with pytest.raises(ValueError, match='its output y is not one row for each image'):
+        static_network(data, {'image': (1, 4)}, evaluate_with_onnxruntime, any_number=True)
+
+
 def test_what_tensorrt_refuses_is_gone(bundle):
     data, network = bundle.engine_path('fp32').read_bytes(), bundle.network
     size, count = network.crop_size, len(bundle.objects)

@@ -10,6 +10,7 @@ import ctypes
 import enum
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from kd6d_ros.inference.engines.tensorrt_api import TensorRt
 from kd6d_ros.inference.engines.tensorrt_seam import BuildRequest
 from kd6d_ros.inference.onnx_static import evaluate_with_onnxruntime, static_network
 
-pytest.importorskip('onnxruntime')
+onnxruntime = pytest.importorskip('onnxruntime')
 
+MODELS = Path(__file__).resolve().parents[2] / 'models'
 TYPES = {'uint8': 'UINT8', 'bool': 'BOOL', 'int64': 'INT64', 'float32': 'FLOAT'}
 
 
@@ -148,7 +150,15 @@ class FakeBuilder:
 
     def create_network(self, flags):
         self.trt.seen['flags'] = flags
-        return types.SimpleNamespace(onnx=b'')
+        return types.SimpleNamespace(onnx=b'', num_inputs=2, get_input=self._input)
+
+    def _input(self, index):
+        name, rest = (('image', (128, 128, 3)), ('classes', (3,)))[index]
+        return types.SimpleNamespace(name=name, shape=(-1, *rest))
+
+    def create_optimization_profile(self):
+        shapes = self.trt.seen['profile'] = {}
+        return types.SimpleNamespace(set_shape=lambda name, low, best, most: shapes.update({name: (low, best, most)}))
 
     def create_builder_config(self):
         flags, pools = {'TF32'}, {}
@@ -157,6 +167,7 @@ class FakeBuilder:
             clear_flag=lambda flag: flags.discard(flag.name),
             set_flag=lambda flag: flags.add(flag.name),
             set_memory_pool_limit=lambda pool, size: pools.update({pool.name: size}),
+            add_optimization_profile=lambda profile: -1 if 'profile' in self.trt.faults else 0,
         )
 
     def build_serialized_network(self, network, config):
@@ -219,7 +230,11 @@ class FakeEngine:
         return modes.INPUT if name in [item.name for item in self.inputs] else modes.OUTPUT
 
     def get_tensor_shape(self, name):
-        return self.tensors[name].shape
+        return tuple(-1 if isinstance(size, str) else size for size in self.tensors[name].shape)
+
+    def get_tensor_profile_shape(self, name, profile_index):
+        assert profile_index == 0
+        return self.trt.seen['profile'][name]
 
     def get_tensor_dtype(self, name):
         word = self.tensors[name].type[7:-1].replace('float', 'float32')
@@ -234,7 +249,18 @@ class FakeEngine:
 
 class FakeContext:
     def __init__(self, engine):
-        self.engine, self.addresses = engine, {}
+        self.engine, self.addresses, self.shapes = engine, {}, {}
+
+    def set_input_shape(self, name, shape):
+        low, _, most = self.engine.trt.seen['profile'][name]
+        self.shapes[name] = shape
+        return all(a <= b <= c for a, b, c in zip(low, shape, most, strict=True))
+
+    def get_tensor_shape(self, name):
+        """Known only when those of all inputs are."""
+        number = self.shapes[name][0] if name in self.shapes else {shape[0] for shape in self.shapes.values()}.pop()
+        known = len(self.shapes) == len(self.engine.inputs)
+        return tuple(number if known and size == -1 else size for size in self.engine.get_tensor_shape(name))
 
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
@@ -242,9 +268,10 @@ class FakeContext:
 
     def _array(self, item):
         dtype = np.dtype(item.type[7:-1].replace('float', 'float32'))
-        size = int(np.prod(item.shape)) * dtype.itemsize
+        shape = self.get_tensor_shape(item.name) if self.shapes else item.shape
+        size = int(np.prod(shape)) * dtype.itemsize
         raw = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.addresses[item.name]))
-        return raw.view(dtype).reshape(item.shape)
+        return raw.view(dtype).reshape(shape)
 
     def execute_async_v3(self, stream_handle):
         assert stream_handle == 77
@@ -302,6 +329,49 @@ def test_a_network_is_built_loaded_and_run(machine, onnx):
     program.close()
     assert cudart.memory == {}
     assert cudart.log[-1] == 'destroy'
+
+
+@pytest.fixture
+def any_number():
+    """The network of models/demo, for crops of 160 pixels, whose number is open."""
+    return static_network(
+        (MODELS / 'demo' / 'model_fp32.onnx').read_bytes(), {'image': (1, 160, 160, 3), 'classes': (1, 1)},
+        evaluate_with_onnxruntime, any_number=True,
+    )  # fmt: skip
+
+
+def test_a_profile_takes_any_number_of_images_up_to_the_most(machine, any_number, monkeypatch):
+    backend, trt, cudart = machine()
+    rest = {'image': (160, 160, 3), 'classes': (1,)}
+    inputs = [types.SimpleNamespace(name=name, shape=(-1, *sizes)) for name, sizes in rest.items()]
+    monkeypatch.setattr(FakeBuilder, '_input', lambda self, index: inputs[index])
+    program = backend.load(backend.build(BuildRequest(any_number, 'fp32', True, most_images=4), lambda line: None))
+    assert trt.seen['profile'] == {name: ((1, *sizes), (4, *sizes), (4, *sizes)) for name, sizes in rest.items()}
+    reference = onnxruntime.InferenceSession(any_number, providers=['CPUExecutionProvider'])
+    for number in (3, 1, 4):
+        image = np.random.default_rng(number).integers(0, 256, (number, *rest['image'])).astype(np.uint8)
+        feeds = {'image': image, 'classes': np.ones((number, 1), bool)}
+        wanted = dict(zip(program.outputs, reference.run(list(program.outputs), feeds), strict=True))
+        found = program.run(feeds)
+        for name, array in wanted.items():
+            assert found[name].shape == array.shape
+            assert found[name] == pytest.approx(array, abs=1e-5), name
+    with pytest.raises(ValueError, match='broadcast'):
+        program.run({'image': np.zeros((5, *rest['image']), np.uint8), 'classes': np.ones((5, 1), bool)})
+    program.close()
+    assert cudart.memory == {}
+
+
+def test_a_profile_that_is_refused_is_one_line(machine, onnx):
+    backend, _, _ = machine(profile=True)
+    with pytest.raises(EngineError, match=r'^TensorRT does not take 1 to 4 images: it does not say why$'):
+        backend.build(BuildRequest(onnx, 'fp32', True, most_images=4), lambda line: None)
+
+
+def test_without_several_images_there_is_no_profile(machine, onnx):
+    backend, trt, _ = machine()
+    backend.build(BuildRequest(onnx, 'fp32', True), lambda line: None)
+    assert 'profile' not in trt.seen
 
 
 def test_memory_is_given_back_when_nobody_holds_the_program(machine, onnx):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import types
 
@@ -19,6 +20,7 @@ from kd6d_ros.inference.engines import onnxruntime_engine, select
 from kd6d_ros.inference.engines.engine_layers import in_words, layer_precisions
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT, provider_list
 from kd6d_ros.inference.engines.select import ENGINES, make_engine
+from kd6d_ros.inference.engines.tensorrt_build import BuildOptions
 from kd6d_ros.inference.locate import find_bundle
 from kd6d_ros.types import RigidTransform
 
@@ -117,6 +119,52 @@ def test_several_crops_run_one_after_the_other(bundle, backend):
     assert first.score == pytest.approx([0.5] * 6)
     assert second.score == pytest.approx([0.25] * 6)
     assert first.keypoints.shape == (6, 8, 2)
+
+
+def test_several_crops_run_at_once_where_an_engine_for_them_was_prepared(backend, capsys):
+    bundle = load_bundle(find_bundle('demo'))
+    side, (width, height) = bundle.network.crop_size, bundle.network.frame_size
+    image = np.random.default_rng(4).integers(0, 256, (7, side, side, 3)).astype(np.uint8)
+    alone = make_engine(bundle, 'tensorrt').run(image, np.ones((7, 1), bool))
+    assert cli.main(['engine', 'demo', '--precision', 'fp32', '--batch', '4']) == 0
+    out, err = capsys.readouterr()
+    assert f'-{side}x{side}-batch4' in out
+    assert '1 to 4' in out
+    assert f'building demo fp32 {side}x{side}, 1 to 4 images' in err
+    assert [request.most_images for request in backend.builds] == [1, 1, 4]
+    engine = make_engine(bundle, 'tensorrt')
+    assert len(backend.builds) == 3
+    assert engine.description.endswith(', up to 4 crops at once')
+    engine.warm_up()
+    calls = []
+    for program in backend.programs:
+        program.seen = calls
+    together = engine.run(image, np.ones((7, 1), bool))
+    assert calls == [4, 3]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert np.sort(ours.score) == pytest.approx(np.sort(theirs.score), abs=1e-5)
+        assert ours.surface == pytest.approx(theirs.surface, abs=1e-4)
+    several, calls[:] = backend.programs[-1], []
+    several.seen = []
+    engine.run(image[:5], np.ones((5, 1), bool))
+    assert (several.seen, calls) == ([4], [1])  # one crop takes the engine for one
+    engine.run(np.zeros((2, height, width, 3), np.uint8), np.ones((2, 1), bool))  # there is none for whole frames
+    assert (several.seen, calls) == ([4], [1, 1, 1])
+    engine.close()
+    assert all(program.closed for program in backend.programs[-3:])
+
+
+def test_engines_for_several_crops_have_keys_of_their_own(bundle):
+    source = select.engine_source(bundle, 'fp16', BuildOptions(), lambda line: None)
+    entries = [source.entry((128, 128), most) for most in (1, 4, 8)]
+    assert len({entry.name for entry in entries}) == 3
+    assert [entry.key['shapes']['image'][0] for entry in entries] == [1, '1..4', '1..8']
+
+
+def test_a_network_that_takes_one_image_only_is_one_line(bundle, capsys):
+    """The small network of these tests has outputs for one image, whatever it is given."""
+    assert cli.main(['engine', str(bundle.folder), '--batch', '2']) == 2
+    assert re.search(r'model_fp16.onnx: .* for each image; export the bundle again', capsys.readouterr().err)
 
 
 def test_one_thread_at_a_time_and_each_new_one_attaches(bundle, backend):
@@ -235,6 +283,7 @@ def test_the_command_prints_and_writes_what_it_built(bundle, tmp_path, capsys):
     [
         (['--precision', 'int8'], "has no 'int8' engine: it has fp16, fp32, int8-cpu"),
         (['--workspace-mb', '0'], '--workspace-mb 0: expected 1 ..'),
+        (['--batch', '1'], '--batch 1: expected 2 .. 16'),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(bundle, capsys, arguments, message):

@@ -88,6 +88,20 @@ def test_float32_cells_are_those_of_onnx_runtime():
             assert one.surface == pytest.approx(other.surface, abs=1e-2)
 
 
+def test_several_crops_at_once_give_what_single_ones_give():
+    bundle = load_bundle(BUNDLE)
+    side = bundle.network.crop_size
+    image = np.random.default_rng(6).integers(0, 256, (6, side, side, 3)).astype(np.uint8)
+    classes = np.ones((6, len(bundle.objects)), bool)
+    alone = make_engine(bundle, 'tensorrt', 'fp32').run(image, classes)
+    assert cli.main(['engine', str(BUNDLE), '--precision', 'fp32', '--batch', '4']) == 0
+    engine = make_engine(bundle, 'tensorrt', 'fp32')
+    assert engine.description.endswith(', up to 4 crops at once')
+    for one, other in zip(engine.run(image, classes), alone, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+        assert one.surface == pytest.approx(other.surface, abs=1e-2)
+
+
 @pytest.mark.parametrize('precision', PRECISIONS)
 def test_poses_agree_with_float32(precision, frames):
     bundle = load_bundle(BUNDLE)

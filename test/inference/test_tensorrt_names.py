@@ -22,6 +22,7 @@ pytestmark = pytest.mark.tensorrt
 CLASSES = {
     'builder': 'Builder', 'network': 'INetworkDefinition', 'parser': 'OnnxParser', 'config': 'IBuilderConfig',
     'runtime': 'Runtime', 'engine': 'ICudaEngine', 'context': 'IExecutionContext', 'inspector': 'EngineInspector',
+    'profile': 'IOptimizationProfile', 'tensor': 'ITensor',
 }  # fmt: skip
 """Variable -> class that it holds."""
 
@@ -122,6 +123,7 @@ def test_the_source_names_enough_to_be_worth_checking():
         'OnnxParser',
         'Runtime',
         'IExecutionContext.execute_async_v3',
+        'IOptimizationProfile.set_shape',
         'MemoryPoolType.WORKSPACE',
     } <= names
     assert {'cudaHostAlloc', 'cudaMemcpyAsync', 'cudaStreamSynchronize'} <= used(cuda_api, 'cudart')

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kd6d_ros.errors import ConfigError, ImageError
+from kd6d_ros.inference.image_decoding import ENCODINGS, decode_image
 from kd6d_ros.ros import cv_bridge_probe
 from kd6d_ros.ros.cv_bridge_probe import Probe, choose_decoder, probe_cv_bridge
-from kd6d_ros.ros.image_decoding import ENCODINGS, decode_image
 
 MODULE = """
 import numpy as np

@@ -49,8 +49,8 @@ class Block:
         if name.split('.')[0].endswith('_msgs') or name.split('.')[0] in ('rclpy', 'rcl_interfaces'):
             raise ImportError('blocked: ' + name)
 sys.meta_path.insert(0, Block())
-from kd6d_ros.ros import camera_info, cv_bridge_probe, diagnostics, factory, image_decoding, main, overlay
-from kd6d_ros.ros import parameter_file, params, pipeline, stamps, worker
+from kd6d_ros.ros import camera_info, cv_bridge_probe, diagnostics, factory, main, overlay, parameter_file
+from kd6d_ros.ros import params, pipeline, stamps, worker
 """
 
 

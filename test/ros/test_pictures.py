@@ -96,7 +96,7 @@ def test_an_image_message_survives_the_way_there_and_back():
     pytest.importorskip('tf2_msgs.msg', reason='tf2_msgs is not built: run test/interfaces/build.py')
     from std_msgs.msg import Header
 
-    from kd6d_ros.ros.image_decoding import decode_image
+    from kd6d_ros.inference.image_decoding import decode_image
     from kd6d_ros.ros.messages import image_message
 
     image = cv2.applyColorMap(np.arange(48, dtype=np.uint8).reshape(6, 8), cv2.COLORMAP_JET)

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip('torch', reason='torch is not installed: pip install kd6d_ros[train]')
 
 from kd6d_ros.errors import ConfigError  # noqa: E402
+from kd6d_ros.training.study import clouds  # noqa: E402
 from kd6d_ros.training.study.plan import load_plan  # noqa: E402
 from kd6d_ros.training.study.report import report_record, report_text  # noqa: E402
 from kd6d_ros.training.study.statistics import paired_difference  # noqa: E402
@@ -163,3 +164,25 @@ def test_the_table_shows_means_spreads_and_paired_differences_of_what_is_finishe
         np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)])
     )
     assert record['students']['smaller']['differences'] == {}
+
+
+def test_the_figures_of_clouds_are_kept_until_the_network_is_another_one(tmp_path, monkeypatch):
+    plan = load_plan(written(tmp_path))
+    asked = []
+
+    def measured(plan, network):
+        asked.append(network)
+        return clouds.CloudFigures(0.1 * len(asked), 0.2, 0.3)
+
+    monkeypatch.setattr(clouds, 'load_checkpoint', lambda path: path.read_bytes())
+    monkeypatch.setattr(clouds, 'measured', measured)
+    assert clouds.run_figures(plan, 'small/adlp/1') is None
+    folder = plan.folder / 'small' / 'adlp' / '1'
+    folder.mkdir(parents=True)
+    for content, expected in ((b'first', 0.1), (b'first', 0.1), (b'again', 0.2), (b'again', 0.2)):
+        (folder / 'final.pt').write_bytes(content)
+        assert clouds.run_figures(plan, 'small/adlp/1') == (expected, 0.2, 0.3)
+    assert asked == [b'first', b'again']
+    # Written by a version that did not say of which network.
+    (folder / clouds.FILE).write_text(json.dumps({'objects': clouds.OBJECTS, 'spread': 9, 'bias': 9, 'scale_bias': 9}))
+    assert clouds.run_figures(plan, 'small/adlp/1') == pytest.approx((0.3, 0.2, 0.3))

@@ -51,14 +51,20 @@ class OnnxRuntimeEngine:
     """Runs one ONNX file of a bundle; sessions are made at the first use of each input size."""
 
     name = 'onnxruntime'
-    spins = False
-    """Whether idle threads wait for work in a loop; see ``_new_session``."""
 
     def __init__(
-        self, bundle: Bundle, path: Path, precision: str, threads: Optional[int] = None, provider: str = CPU
+        self,
+        bundle: Bundle,
+        path: Path,
+        precision: str,
+        threads: Optional[int] = None,
+        provider: str = CPU,
+        spins: bool = False,
     ) -> None:
         """
         Args:
+            spins: whether idle threads wait for work in a loop, as ONNX Runtime has it by default; see
+                ``_new_session``.
             provider: which execution provider of ``DEVICES`` runs the network; another one never replaces it.
 
         Raises:
@@ -66,7 +72,7 @@ class OnnxRuntimeEngine:
                 not ours.
         """
         runtime = _runtime()
-        self._bundle, self._path, self._threads = bundle, path, threads
+        self._bundle, self._path, self._threads, self.spins = bundle, path, threads, spins
         self._outputs = outputs_of(bundle.network)
         self._providers = provider_list(runtime, provider, precision)
         self._sessions: Dict[Tuple[int, int], Any] = {}
@@ -119,7 +125,7 @@ class OnnxRuntimeEngine:
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         # Spinning workers take the cores that decode, PnP and the middleware need between two frames.
-        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        options.add_session_config_entry('session.intra_op.allow_spinning', '1' if self.spins else '0')
         for name, size in (('batch', 1), ('height', height), ('width', width)):
             options.add_free_dimension_override_by_name(name, size)
         # Read for each session and let go again: a small file is cheaper to read than to keep. The bytes that are

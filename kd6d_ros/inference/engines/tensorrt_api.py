@@ -80,6 +80,8 @@ class TensorRt:
             self._parse(network, request.onnx)
             config = builder.create_builder_config()
             _configure(trt, config, request)
+            if request.most_images > 1:
+                self._add_profile(builder, network, config, request.most_images)
             monitor = _monitor(trt, notify) if hasattr(trt, 'IProgressMonitor') else None
             if monitor is not None:
                 config.progress_monitor = monitor
@@ -112,6 +114,16 @@ class TensorRt:
         if not parser.parse(onnx):
             errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
             raise EngineError(f'TensorRT does not take the network: {"; ".join(errors)[:300] or self._last()}')
+
+    def _add_profile(self, builder: Any, network: Any, config: Any, most: int) -> None:
+        """Inputs of 1 to `most` images, quickest for `most`."""
+        profile = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            rest = tuple(tensor.shape)[1:]
+            profile.set_shape(tensor.name, (1, *rest), (most, *rest), (most, *rest))
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(f'TensorRT does not take 1 to {most} images: {self._last()}')
 
     def _made(self, kind: Any, *arguments: Any) -> Any:
         """An object of TensorRT; without a working GPU its constructors raise TypeError."""
@@ -146,6 +158,7 @@ class TensorRtProgram:
             raise EngineError(f'TensorRT makes no execution context: {log[-1] if log else "out of memory"}')
         self._context = context
         self._buffers: Dict[str, Buffer] = {}
+        self._open = False
         self._stream = cuda.stream()
         self._free = weakref.finalize(self, _free, cuda, self._buffers, self._stream)
         try:
@@ -155,18 +168,26 @@ class TensorRtProgram:
             raise
 
     def _bind(self) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-        """Memory for every input and output; their names."""
+        """Memory for every input and output, of an open number of images for the most; their names."""
         trt, engine, context = self._trt, self._engine, self._context
-        inputs: List[str] = []
-        outputs: List[str] = []
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            (inputs if is_input else outputs).append(name)
-            self._buffers[name] = self._cuda.allocate(*_shape_and_type(engine, name))
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = tuple(name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
+        for name in inputs:
+            if -1 in tuple(engine.get_tensor_shape(name)):
+                self._open = True
+                self._set_shape(name, tuple(engine.get_tensor_profile_shape(name, 0)[2]))
+        for name in names:
+            # The context knows all sizes once those of the inputs are set.
+            shape = tuple(context.get_tensor_shape(name) if self._open else engine.get_tensor_shape(name))
+            self._buffers[name] = self._cuda.allocate(shape, _type(engine, name))
             if not context.set_tensor_address(name, self._buffers[name].device):
                 raise EngineError(f'TensorRT does not take the memory for {name}')
-        return tuple(inputs), tuple(outputs)
+        return inputs, tuple(name for name in names if name not in inputs)
+
+    def _set_shape(self, name: str, shape: Tuple[int, ...]) -> None:
+        context = self._context
+        if not context.set_input_shape(name, shape):
+            raise EngineError(f'TensorRT does not take {name} of {shape}')
 
     def attach(self) -> None:
         """See ``Program.attach``."""
@@ -181,16 +202,19 @@ class TensorRtProgram:
     def run(self, feeds: Mapping[str, AnyArray]) -> Dict[str, AnyArray]:
         """See ``Program.run``."""
         context, cuda, stream = self._context, self._cuda, self._stream
+        count = len(feeds[self._inputs[0]])
         for name in self._inputs:
-            np.copyto(self._buffers[name].array, feeds[name], casting='no')
+            np.copyto(self._buffers[name].array[:count], feeds[name], casting='no')
             cuda.to_device(self._buffers[name], stream)
+            if self._open:
+                self._set_shape(name, feeds[name].shape)
         if not context.execute_async_v3(int(stream)):
             raise EngineError(f'TensorRT failed: {self._log[-1][:300] if self._log else "it does not say why"}')
         for name in self.outputs:
             cuda.to_host(self._buffers[name], stream)
         cuda.synchronise(stream)
         # The buffers are written again by the next run.
-        return {name: self._buffers[name].array.copy() for name in self.outputs}
+        return {name: self._buffers[name].array[:count].copy() for name in self.outputs}
 
     def close(self) -> None:
         """See ``Program.close``."""
@@ -203,11 +227,11 @@ def _free(cuda: Cuda, buffers: Dict[str, Buffer], stream: Any) -> None:
     buffers.clear()
 
 
-def _shape_and_type(engine: Any, name: str) -> Tuple[Tuple[int, ...], str]:
+def _type(engine: Any, name: str) -> str:
     kind = engine.get_tensor_dtype(name).name
     if kind not in DTYPES:
         raise EngineError(f'the engine has {name} of type {kind}, which this package does not know')
-    return tuple(engine.get_tensor_shape(name)), DTYPES[kind]
+    return DTYPES[kind]
 
 
 def _network_flags(trt: Any, strongly_typed: bool) -> int:

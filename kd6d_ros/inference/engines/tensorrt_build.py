@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_CELLS = 3840
 """Largest k of TensorRT's TopK layer."""
 
+MOST_IMAGES = 16
+"""Of an engine that takes several crops at once, beside the one for a single crop."""
+
 CPU_ONLY = ('int8-cpu',)
 """Precisions with unsigned activations, which TensorRT does not take."""
 
@@ -64,32 +67,33 @@ class EngineSource:
         self._bundle, self._precision, self._options = bundle, precision, options
         self._backend, self._cache, self._notify = backend, cache, notify
         self._data = network_bytes(self.path)
+        self._sha256 = hashlib.sha256(self._data).hexdigest()
         try:
             graph = read_graph(self._data)
         except ValueError as error:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         check_interface(self.path, list(graph.inputs), list(graph.outputs), outputs_of(bundle.network))
 
-    def entry(self, size: Tuple[int, int]) -> Entry:
-        """The cache entry of one input size (height, width)."""
-        digest = hashlib.sha256(self._data).hexdigest()
+    def entry(self, size: Tuple[int, int], most: int = 1) -> Entry:
+        """The cache entry of one input size (height, width), for up to `most` images at once."""
         typing = 'strong' if self.strongly_typed else 'weak'
+        number = 1 if most == 1 else f'1..{most}'
         key = {
-            'onnx_sha256': digest,
+            'onnx_sha256': self._sha256,
             'form': FORM,
             'tensorrt': self.platform.tensorrt,
             'gpu': self.platform.gpu,
             'compute_capability': self.platform.compute_capability,
             'precision': self._precision,
-            'shapes': {name: list(shape) for name, shape in self._shapes(size).items()},
+            'shapes': {name: [number, *shape[1:]] for name, shape in self._shapes(size).items()},
             'typing': typing,
             'tf32': False,
         }
-        name = f'{self._bundle.name}-{digest[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
-        return Entry(name, key)
+        name = f'{self._bundle.name}-{self._sha256[:8]}-{self._precision}-{typing}-{size[1]}x{size[0]}'
+        return Entry(name if most == 1 else f'{name}-batch{most}', key)
 
     def program(
-        self, size: Tuple[int, int], force: bool = False, may_build: bool = True
+        self, size: Tuple[int, int], force: bool = False, may_build: bool = True, most: int = 1
     ) -> Tuple[Program, Dict[str, Any]]:
         """The engine of a size, ready to run, and the facts about it: 'layers' (number per precision),
         'build_seconds', 'workspace_mb', 'built' (just now).
@@ -98,6 +102,7 @@ class EngineSource:
             size: (height, width) [network px].
             force: build it even if it is there.
             may_build: False takes it from the cache or not at all.
+            most: how many images it takes at once, or any number below.
 
         Raises:
             EngineError: it cannot be built, kept or loaded.
@@ -115,9 +120,9 @@ class EngineSource:
             return None
 
         def build() -> Stored:
-            return self._build(size, loaded)
+            return self._build(size, most, loaded)
 
-        entry = self.entry(size)
+        entry = self.entry(size, most)
         if may_build:
             stored, built = self._cache.get_or_build(entry, build, self._notify, accept, force)
         else:
@@ -127,20 +132,21 @@ class EngineSource:
     def _shapes(self, size: Tuple[int, int]) -> Dict[str, Tuple[int, ...]]:
         return {'image': (1, *size, 3), 'classes': (1, len(self._bundle.objects))}
 
-    def _build(self, size: Tuple[int, int], loaded: Dict[str, Program]) -> Stored:
+    def _build(self, size: Tuple[int, int], most: int, loaded: Dict[str, Program]) -> Stored:
         try:
-            onnx = static_network(self._data, self._shapes(size), evaluate_with_onnxruntime)
+            onnx = static_network(self._data, self._shapes(size), evaluate_with_onnxruntime, any_number=most > 1)
         except ValueError as error:
             raise EngineError(f'{self.path}: {error}; export the bundle again') from error
         except ImportError as error:
             raise EngineError(f'building an engine needs ONNX Runtime to fix the input size ({error})') from error
         typing = 'strongly' if self.strongly_typed else 'weakly'
         self._notify(
-            f'building {self._bundle.name} {self._precision} {size[1]}x{size[0]}, {typing} typed, '
+            f'building {self._bundle.name} {self._precision} {size[1]}x{size[0]}'
+            f'{"" if most == 1 else f", 1 to {most} images"}, {typing} typed, '
             f'TensorRT {self.platform.tensorrt} on {self.platform.gpu}: this takes minutes, once'
         )
         started = time.monotonic()
-        request = BuildRequest(onnx, self._precision, self.strongly_typed, self._options.workspace_mb)
+        request = BuildRequest(onnx, self._precision, self.strongly_typed, self._options.workspace_mb, most)
         try:
             plan = self._backend.build(request, self._notify)
             loaded['program'] = program = self._backend.load(plan)

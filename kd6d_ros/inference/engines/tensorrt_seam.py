@@ -50,6 +50,7 @@ class Platform:
 class BuildRequest:
     """A network with fixed shapes, and how to build it.
 
+    most_images: with more than one, the first size of every input is open, and the engine takes 1 to so many images;
     precision: that of the file, which decides what a weakly typed build may use; strongly_typed: every layer runs
     in the type that the file gives it; workspace_mb: most scratch memory of one layer [MiB], None: no limit.
     """
@@ -58,6 +59,7 @@ class BuildRequest:
     precision: str
     strongly_typed: bool
     workspace_mb: Optional[int] = None
+    most_images: int = 1
 
 
 class Program(Protocol):
@@ -77,7 +79,7 @@ class Program(Protocol):
         ...
 
     def run(self, feeds: Mapping[str, AnyArray]) -> Dict[str, AnyArray]:
-        """Outputs by name, in arrays of the caller's own.
+        """Outputs by name, in arrays of the caller's own, for as many images as the engine takes.
 
         Raises:
             EngineError: TensorRT or CUDA failed.

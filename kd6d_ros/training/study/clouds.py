@@ -7,26 +7,25 @@ better placed ones is what these figures tell.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from kd6d_ros.inference.bundle_files import sha256_file
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.training.checkpoint import load_checkpoint
-from kd6d_ros.training.frames import FramePack, pack_frames
 from kd6d_ros.training.study.plan import TEACHER
-from kd6d_ros.training.study.runs import write_record
+from kd6d_ros.training.study.runs import pack_of, write_record
 from kd6d_ros.training.validation import most_visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kd6d_ros.training.checkpoint import Checkpoint
-    from kd6d_ros.training.frames import Frame
+    from kd6d_ros.training.frames import Frame, FramePack
     from kd6d_ros.training.study.plan import StudyPlan
-    from kd6d_ros.types import AnyArray, ObjectModel
+    from kd6d_ros.types import AnyArray
 
 OBJECTS = 200
 """Test objects that are looked at."""
@@ -49,11 +48,6 @@ class CloudFigures(NamedTuple):
     spread: float
     bias: float
     scale_bias: float
-
-
-def pack_of_tests(plan: StudyPlan, objects: tuple[ObjectModel, ...], cache: Path) -> FramePack:
-    """The test scenes of a study."""
-    return FramePack(pack_frames(Path(plan.settings.test), plan.settings.split, cache), objects)
 
 
 def drawn(pack: FramePack, count: int, least_visible: float) -> Iterator[tuple[Frame, int]]:
@@ -97,20 +91,24 @@ def figures(clouds: list[Cloud]) -> CloudFigures:
 
 
 def run_figures(plan: StudyPlan, key: str) -> CloudFigures | None:
-    """Those of a finished run, kept beside it; None without its network."""
+    """Those of a finished run, kept beside it until its network is another one; None without its network."""
     folder = plan.folder / key
     path, network = folder / FILE, folder / 'final.pt'
     if not network.is_file():
         return None
+    of = {'objects': OBJECTS, 'network_sha256': sha256_file(network)}
     known = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
-    if known.get('objects') == OBJECTS:
+    if of.items() <= known.items():
         return CloudFigures(*(float(known[name]) for name in CloudFigures._fields))
-    checkpoint = load_checkpoint(network)
-    pack = pack_of_tests(plan, checkpoint.objects, Path(checkpoint.recipe.data.cache))
-    targets = drawn(pack, OBJECTS, plan.settings.min_visible)
-    found = figures([cloud(frame, row, checkpoint) for frame, row in targets])
-    write_record(path, {'objects': OBJECTS, **found._asdict()})
+    found = measured(plan, load_checkpoint(network))
+    write_record(path, {**of, **found._asdict()})
     return found
+
+
+def measured(plan: StudyPlan, checkpoint: Checkpoint) -> CloudFigures:
+    """Of a network on the study's test scenes."""
+    targets = drawn(pack_of(plan, checkpoint, plan.settings.test), OBJECTS, plan.settings.min_visible)
+    return figures([cloud(frame, row, checkpoint) for frame, row in targets])
 
 
 def cloud_lines(plan: StudyPlan, student: str) -> list[str]:

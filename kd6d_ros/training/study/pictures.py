@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from kd6d_ros.training.checkpoint import load_checkpoint
-from kd6d_ros.training.study.clouds import cloud, drawn, pack_of_tests
+from kd6d_ros.training.study.clouds import cloud, drawn
 from kd6d_ros.training.study.plan import TEACHER
+from kd6d_ros.training.study.runs import pack_of
 
 if TYPE_CHECKING:
     from kd6d_ros.training.study.clouds import Cloud
@@ -33,7 +34,7 @@ def cloud_picture(plan: StudyPlan, student: str, arms: tuple[str, str], target: 
     if not all(path.is_file() for path in files):
         return False
     networks = [load_checkpoint(path) for path in files]
-    pack = pack_of_tests(plan, networks[0].objects, Path(networks[0].recipe.data.cache))
+    pack = pack_of(plan, networks[0], plan.settings.test)
     sheet: list[AnyArray] = []
     for frame, row in drawn(pack, rows, 0.4):
         sheet.append(np.hstack([_cell(cloud(frame, row, network)) for network in networks]))

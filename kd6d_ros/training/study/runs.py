@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +130,14 @@ def choose_threshold(plan: StudyPlan, checkpoint: AnyCheckpoint) -> tuple[float,
     return plan.thresholds[best], float(found.recall()[best])
 
 
+def pack_of(plan: StudyPlan, checkpoint: AnyCheckpoint, data: str) -> FramePack:
+    """The scenes of a folder of the study, with the objects that a network knows."""
+    cache = Path(checkpoint.recipe.data.cache)
+    return FramePack(pack_frames(Path(data), plan.settings.split, cache), checkpoint.objects)
+
+
 def _measure(
     plan: StudyPlan, checkpoint: AnyCheckpoint, data: str, count: int, thresholds: tuple[float, ...]
 ) -> Measured:
-    recipe = replace(checkpoint.recipe.data, train=data, split=plan.settings.split)
-    pack = FramePack(pack_frames(Path(data), recipe.split, Path(recipe.cache)), checkpoint.objects)
+    pack = pack_of(plan, checkpoint, data)
     return measure(checkpoint, pack, count, thresholds, plan.settings.min_visible)

@@ -1,8 +1,8 @@
 """Image messages to RGB arrays, with NumPy and OpenCV only (no cv_bridge, which breaks under NumPy 2).
 
-Works on anything with the fields of sensor_msgs/Image or CompressedImage, so it needs no ROS. The result
-equals cv_bridge's ``desired_encoding='rgb8'``: 16 bit is scaled by 255/65535 and rounded, alpha is dropped,
-Bayer is interpolated bilinearly.
+Works on anything with the fields of sensor_msgs/Image or CompressedImage, so it needs no ROS: the node and the
+reader of bags get the same pixels from it. The result equals cv_bridge's ``desired_encoding='rgb8'``: 16 bit is scaled
+by 255/65535 and rounded, alpha is dropped, Bayer is interpolated bilinearly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from kd6d_ros.errors import ImageError
 from kd6d_ros.foreign_text import shown
-from kd6d_ros.ros.image_headers import CompressedHeader, read_header
+from kd6d_ros.inference.image_headers import CompressedHeader, read_header
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, ImageArray

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kd6d_ros.errors import ImageError
-from kd6d_ros.ros.image_decoding import ENCODINGS, decode_compressed, decode_image
-from kd6d_ros.ros.image_headers import read_header
+from kd6d_ros.inference.image_decoding import ENCODINGS, decode_compressed, decode_image
+from kd6d_ros.inference.image_headers import read_header
 
 RNG = np.random.default_rng(3)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
