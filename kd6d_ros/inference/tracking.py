@@ -91,6 +91,10 @@ class Tracker:
         paused = known > 0 and gap > max(self._settings.tracking_timeout_s, LONGEST_STEP_S)
         return 'pause' if paused else 'new'
 
+    def seen(self, name: Optional[str] = None) -> int:
+        """How many instances (of one object) were seen in the last image."""
+        return sum(item.seen for item in self.tracks if name in (None, item.model.name))
+
     def of(self, name: str) -> List[Track]:
         """Live tracks of one object."""
         return [item for item in self.tracks if item.model.name == name]
