@@ -24,7 +24,7 @@ from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.records import FrameReport
 from kd6d_ros.inference.search_plan import SearchPlan
 from kd6d_ros.inference.settings import EstimatorSettings
-from kd6d_ros.inference.tracking import Tracker
+from kd6d_ros.inference.tracking import NOTES, Tracker
 from kd6d_ros.inference.uncertainty import Uncertainty
 from kd6d_ros.types import PoseEstimate
 
@@ -37,20 +37,11 @@ if TYPE_CHECKING:
 SAME_INSTANCE = 0.5
 """Two poses of one object whose projected boxes overlap more than this (IoU) are the same instance."""
 
-KEEP_SECOND = 0.8
-"""A second measurement replaces the first unless its quality is below this share of the first one's."""
-
 SPARE_DETECTIONS = 2
 """Boxes of one object beyond max_instances that are tried, because the best-scored box can be wrong."""
 
 KNOWN = {'tracked': 'tracked', 'measure': 'found'}
 """Mode of an image in which a region of this mode was known from earlier images."""
-
-NOTES = {
-    'back': 'time went back: all instances dropped',
-    'pause': 'the images paused for longer than tracking_timeout_s: all instances dropped',
-}
-"""What to say about the time of an image, see ``Tracker.advance``."""
 
 
 class PoseEstimator:
@@ -203,16 +194,13 @@ class PoseEstimator:
             if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known):
                 continue
             request = Request(index, box, 'measure')
-            if may_wait and not self._passes(frame, candidate):
+            if may_wait and not gates.passes(candidate, self.settings, frame.camera, frame.workspace):
                 later.append(request)
             else:
                 now.append(request)
                 rough.append(candidate)
         self._plan.searched(later)
         return self._gated(frame, self._measure_again(frame, now, rough, self.settings.refine_crops))
-
-    def _passes(self, frame: Frame, item: Optional[Candidate]) -> bool:
-        return item is not None and gates.check(item, self.settings, frame.camera, frame.workspace) is None
 
     def _detected(self, frame: Frame, detections: Sequence[Detection]) -> List[Candidate]:
         """Measure the best-scored boxes of each object, then once more around the pose each gave."""
@@ -247,21 +235,15 @@ class PoseEstimator:
         best = list(first)
         for _ in range(times):
             second = self._measurer.crops(frame, requests)
-            best = [self._better(frame, *pair) for pair in zip(best, second, strict=True)]
+            best = [
+                gates.better(*pair, self.settings, frame.camera, frame.workspace)
+                for pair in zip(best, second, strict=True)
+            ]
             requests = [
                 request if item is None else replace(request, box=item.box)
                 for request, item in zip(requests, best, strict=True)
             ]
         return best
-
-    def _better(self, frame: Frame, first: Optional[Candidate], second: Optional[Candidate]) -> Optional[Candidate]:
-        if first is None or second is None:
-            return first or second
-        if not self._passes(frame, second):
-            return first
-        if not self._passes(frame, first):
-            return second
-        return second if second.quality >= KEEP_SECOND * first.quality else first
 
     def _gated(self, frame: Frame, candidates: Sequence[Optional[Candidate]]) -> List[Candidate]:
         out = []

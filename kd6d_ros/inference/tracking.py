@@ -27,6 +27,12 @@ REACH = 1.5
 LONGEST_STEP_S = 0.25
 """Velocity is taken from, and used over, no longer time than this."""
 
+NOTES = {
+    'back': 'time went back: all instances dropped',
+    'pause': 'the images paused for longer than tracking_timeout_s: all instances dropped',
+}
+"""What to say about the time of an image, see ``Tracker.advance``."""
+
 Committed = Tuple['Track', Optional[RigidTransform]]
 """The track of a candidate and its pose to publish; None when the filter takes it for an outlier."""
 
