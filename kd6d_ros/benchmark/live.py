@@ -14,12 +14,14 @@ from kd6d_ros.benchmark.latency import rate_by_intervals, summarise
 from kd6d_ros.benchmark.overlays import choose_frames, draw_outcomes
 from kd6d_ros.benchmark.report import Picture
 from kd6d_ros.errors import BagError
+from kd6d_ros.inference.locate import model_folders
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.latency import LatencySummary
     from kd6d_ros.benchmark.recording import Recording
     from kd6d_ros.benchmark.records import FrameLog
     from kd6d_ros.benchmark.scoring import RunScore
+    from kd6d_ros.inference.bundle import Bundle
     from kd6d_ros.types import ObjectModel
 
 IN_NODE = ('queue', 'image_decode', 'decoded_to_published')
@@ -144,9 +146,28 @@ def pictures_of(
     return pictures
 
 
-def loopback_profile(folders: List[Path]) -> Optional[Path]:
-    """The Fast DDS profile that keeps to this host, from the config folder beside one of `folders`."""
-    for folder in folders:
+def plan_of(
+    bundle: Bundle,
+    recording: Recording,
+    logs: Path,
+    rate: float = 1.0,
+    parameters: Optional[Mapping[str, str]] = None,
+) -> session.SessionPlan:
+    """A run of a recording on this host alone; arguments as in ``SessionPlan``."""
+    return session.SessionPlan(
+        bundle=bundle.folder,
+        bag=recording.path,
+        topics=recording.topics,
+        logs=logs,
+        rate=rate,
+        parameters=parameters or {},
+        profile=_loopback_profile(),
+    )
+
+
+def _loopback_profile() -> Optional[Path]:
+    """The Fast DDS profile that keeps to this host, from the config folder beside the models."""
+    for folder in model_folders():
         profile = folder.parent / 'config' / 'fastdds_localhost.xml'
         if profile.is_file():
             return profile

@@ -12,9 +12,8 @@ from kd6d_ros.benchmark.comparison import bundle_hashes
 from kd6d_ros.benchmark.parity import Parity, compare_poses, repeat_offline
 from kd6d_ros.benchmark.recording import Recording, TopicChoice, open_recording
 from kd6d_ros.benchmark.rounds import offline_job
-from kd6d_ros.benchmark.session import SessionPlan, processed_stamps
+from kd6d_ros.benchmark.session import processed_stamps
 from kd6d_ros.inference.bundle import load_bundle
-from kd6d_ros.inference.locate import model_folders
 
 if TYPE_CHECKING:
     from kd6d_ros.benchmark.accuracy import Judge
@@ -53,15 +52,8 @@ def run_node(variant: Variant, options: NodeOptions, parity: bool, say: Callable
     bundle = load_bundle(variant.bundle)
     recording = open_recording(options.bag, options.choice, bundle.names)
     judge = make_judge(bundle, recording, options.models)
-    plan = SessionPlan(
-        bundle=bundle.folder,
-        bag=recording.path,
-        topics=recording.topics,
-        logs=options.out / 'logs',
-        rate=options.rate,
-        parameters=node_parameters(variant, recording, options.parameters),
-        profile=live.loopback_profile(model_folders()),
-    )
+    parameters = node_parameters(variant, recording, options.parameters)
+    plan = live.plan_of(bundle, recording, options.out / 'logs', options.rate, parameters)
     result = live.run_live(plan, recording, judge, say)
     stamps = processed_stamps(result.log)
     agreement = None

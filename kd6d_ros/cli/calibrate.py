@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from kd6d_ros.inference.locate import find_bundle
 
     folder = find_bundle(args.bundle)
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, with_covariance=not args.dataset)
     _check(args, bundle)
     record: dict[str, Any] = {'bundle': bundle.name}
     if args.dataset:

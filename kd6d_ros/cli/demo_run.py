@@ -26,9 +26,8 @@ def run_demo(args: argparse.Namespace) -> int:
     from kd6d_ros.benchmark.accuracy import make_judge
     from kd6d_ros.benchmark.recording import TopicChoice, open_recording
     from kd6d_ros.benchmark.report import ReportText, render_report, write_text
-    from kd6d_ros.benchmark.session import SessionPlan
     from kd6d_ros.inference.bundle import load_bundle
-    from kd6d_ros.inference.locate import find_bundle, model_folders
+    from kd6d_ros.inference.locate import find_bundle
 
     if not args.rate > 0:
         raise ConfigError(f'--rate {args.rate:g}: must be above 0')
@@ -38,14 +37,7 @@ def run_demo(args: argparse.Namespace) -> int:
     if not judge.vertices:
         raise BagError(f'{recording.path}: nothing can be scored: {judge.reason}')
     import_ros()
-    plan = SessionPlan(
-        bundle=bundle.folder,
-        bag=recording.path,
-        topics=recording.topics,
-        logs=args.out / 'logs',
-        rate=args.rate,
-        profile=live.loopback_profile(model_folders()),
-    )
+    plan = live.plan_of(bundle, recording, args.out / 'logs', args.rate)
     result = live.run_live(plan, recording, judge, lambda text: _say(args, text))
     score = live.score_of(result)
     problems = verdict(score, result.published, args.min_recall)

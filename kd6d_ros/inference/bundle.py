@@ -55,8 +55,10 @@ REPORT = 'report.json'
 CODES = 'codes'
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, with_covariance: bool = True) -> Bundle:
     """Read a bundle and check its manifest, its files and their hashes.
+
+    with_covariance: False leaves a covariance unread, which may be of another version's kind, as it gets replaced.
 
     Raises:
         BundleError: one line that names the file, the line and the field, and the cure.
@@ -69,7 +71,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f'{folder}: has no {MANIFEST}, so it is not a bundle')
     with manifest.open('rb') as handle:
         data = handle.read(MAX_MANIFEST_BYTES + 1)
-    bundle = read_bundle(parse_manifest(data, str(manifest)), folder)
+    bundle = read_bundle(parse_manifest(data, str(manifest)), folder, with_covariance)
     check_files(bundle)
     return replace(bundle, books=load_codes(bundle))
 
@@ -148,7 +150,7 @@ def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
         BundleError: the bundle does not load, or not with this covariance.
     """
     folder = Path(folder)
-    bundle = replace(load_bundle(folder), covariance=covariance)
+    bundle = replace(load_bundle(folder, with_covariance=False), covariance=covariance)
     aside = folder / f'.{MANIFEST}.part'
     try:
         _write_manifest(aside, manifest_record(bundle))

@@ -36,8 +36,8 @@ REQUIRED = ('schema', 'name', 'kind', 'objects', 'network', 'decode', 'engines',
 OPTIONAL = ('training', 'expected', 'measured', 'covariance', 'meshes', 'codes')
 
 
-def read_bundle(root: Field, folder: Path) -> Bundle:
-    """The bundle that a manifest describes; files are not looked at.
+def read_bundle(root: Field, folder: Path, with_covariance: bool = True) -> Bundle:
+    """The bundle that a manifest describes, with its covariance or without; files are not looked at.
 
     Raises:
         BundleError: names the line and the field.
@@ -54,7 +54,7 @@ def read_bundle(root: Field, folder: Path) -> Bundle:
     engines = _files_by(fields['engines'], PRECISION, 'precision')
     if not engines:
         fields['engines'].fail('expected at least one engine')
-    covariance = _covariance(fields['covariance'], names) if 'covariance' in fields else None
+    covariance = _covariance(fields['covariance'], names) if with_covariance and 'covariance' in fields else None
     expected = fields['expected'].open_mapping() if 'expected' in fields else {}
     return Bundle(
         name=_match(fields['name'], NAME, 'a name'),

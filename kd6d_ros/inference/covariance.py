@@ -5,8 +5,12 @@ but not how large they are: the network's errors are biases shared by all cells,
 deviations across the viewing ray, along it and of the rotation are predicted apart, log-linear in what the cells show
 (``evidence.FEATURES``) and in B's own, with coefficients that `kd6d calibrate` fits on renders by maximum likelihood:
 
-    C = D B D,   D = diag(s_across, s_across, s_along, s_turn, s_turn, s_turn) / (geometric mean of B's own per group)
+    C = D B' D,   D = diag(s_across, s_across, s_along, s_turn, s_turn, s_turn) / (geometric mean of B's own per group)
     log s_g = offset_g + object_g + weights_g . (features - mean) / scale
+
+B' is B with the correlations between position and rotation times `coupling`, for they are weaker than B's. Among the
+features are the sizes of the sandwich B M B, M the scatter of the residuals' gradients: the covariance that would be
+right were all residuals independent (White, "A Heteroskedasticity-Consistent Covariance Matrix Estimator", 1980).
 
 Errors are estimate minus truth, to the nearest symmetric pose: translation [m] in the camera's axes and the rotation
 vector [rad] of R_est R_true^T in the same axes (the order x y z rx ry rz of geometry_msgs/PoseWithCovariance).
@@ -30,23 +34,27 @@ GROUPS = ('across', 'along', 'turn')
 GROUP_OF_AXIS = np.array([0, 0, 1, 2, 2, 2])
 """Axes of the ray frame: two across the viewing ray, one along it, three of the rotation."""
 
-COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS))
+COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS), *(f'scatter_{name}' for name in GROUPS))
 KIND = 'log_linear'
 RIDGE = 1e-6
 FARTHEST = 4.0
+LEAST_VARIANCE = 1e-24
+"""Logarithms are taken of no less: predictions that agree to the last bit have no scatter."""
 LARGEST = 10.0
 """No standard deviation is said to be beyond this many metres or radians."""
 
 
 @dataclass(frozen=True, eq=False)
 class CovarianceModel:
-    """mean, scale (10,) of COLUMNS; offset (3,), weights (3, 10) by GROUPS; objects: name to offsets (3,)."""
+    """mean, scale (13,) of COLUMNS; offset (3,), weights (3, 13) by GROUPS; objects: name to offsets (3,); coupling: of
+    position and rotation, 0 to 1."""
 
     mean: FloatArray
     scale: FloatArray
     offset: FloatArray
     weights: FloatArray
     objects: Mapping[str, FloatArray]
+    coupling: float
 
     def predict(self, evidence: Evidence, translation: AnyArray, name: str) -> Optional[FloatArray]:
         """(6, 6) in the camera's axes; None where the geometry gives none (a singular or infinite Hessian).
@@ -57,9 +65,9 @@ class CovarianceModel:
         if geometry is None:
             return None
         spread, turn = geometry
-        row = standardised(columns(evidence, spread), self.mean, self.scale)
+        row = standardised(columns(evidence, spread, turn), self.mean, self.scale)
         size = np.exp(np.minimum(self.offset + self.objects.get(name, np.zeros(3)) + self.weights @ row, 700.0))
-        in_ray = scaled(spread, np.minimum(size, LARGEST))
+        in_ray = scaled(loosened(spread, self.coupling), np.minimum(size, LARGEST))
         out: FloatArray = turn.T @ in_ray @ turn
         out = (out + out.T) / 2
         return out if np.isfinite(out).all() else None
@@ -74,6 +82,7 @@ class CovarianceModel:
             'offset': np.round(self.offset, 6).tolist(),
             'weights': np.round(self.weights, 6).tolist(),
             'objects': {name: np.round(values, 6).tolist() for name, values in self.objects.items()},
+            'coupling': round(float(self.coupling), 6),
         }
 
 
@@ -97,7 +106,10 @@ def read_model(record: Mapping[str, Any], where: str = '') -> CovarianceModel:
     if not isinstance(objects, dict):
         raise BundleError(f'{where}covariance.objects must map names to three numbers')
     own = {str(k): _numbers(v, (3,), f'{where}covariance.objects.{k}') for k, v in objects.items()}
-    return CovarianceModel(**values, objects=own)
+    coupling = float(_numbers(record.get('coupling'), (), f'{where}covariance.coupling'))
+    if not 0 <= coupling <= 1:
+        raise BundleError(f'{where}covariance.coupling must be 0 to 1')
+    return CovarianceModel(**values, objects=own, coupling=coupling)
 
 
 def _numbers(value: Any, shape: Tuple[int, ...], where: str) -> FloatArray:
@@ -107,7 +119,7 @@ def _numbers(value: Any, shape: Tuple[int, ...], where: str) -> FloatArray:
         array = np.zeros(0)
     if array.shape != shape or not np.isfinite(array).all() or (np.abs(array) > 1e6).any():
         size = ' x '.join(str(side) for side in shape)
-        raise BundleError(f'{where}: expected {size} finite numbers')
+        raise BundleError(f'{where}: expected {f"{size} finite numbers" if size else "a finite number"}')
     return array
 
 
@@ -141,20 +153,29 @@ def ray_axes(translation: AnyArray) -> FloatArray:
     return np.stack([across, np.cross(along, across), along])
 
 
-def columns(evidence: Evidence, spread: FloatArray) -> FloatArray:
-    """(10,) values of COLUMNS."""
-    out: FloatArray = np.concatenate([evidence.features, group_means(spread)])
+def columns(evidence: Evidence, spread: FloatArray, turn: FloatArray) -> FloatArray:
+    """(13,) values of COLUMNS; spread and turn as from ``ray_geometry``."""
+    sandwich = spread @ (turn @ evidence.scatter @ turn.T) @ spread
+    out: FloatArray = np.concatenate([evidence.features, group_means(spread), group_means(sandwich)])
+    return out
+
+
+def loosened(spread: FloatArray, coupling: float) -> FloatArray:
+    """`spread` (..., 6, 6) with the correlations between position and rotation times `coupling`."""
+    out = np.array(spread)
+    out[..., :3, 3:] *= coupling
+    out[..., 3:, :3] *= coupling
     return out
 
 
 def standardised(raw: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
-    """Columns (..., 10) in units of their spread, cut at FARTHEST: a law is not trusted where nobody looked."""
+    """Columns (..., 13) in units of their spread, cut at FARTHEST: a law is not trusted where nobody looked."""
     return np.clip((raw - mean) / scale, -FARTHEST, FARTHEST)
 
 
 def group_means(spread: FloatArray) -> FloatArray:
     """(3,) mean logarithm of the standard deviations in each group of axes."""
-    own = 0.5 * np.log(np.diag(spread))
+    own = 0.5 * np.log(np.maximum(np.diag(spread), LEAST_VARIANCE))
     return np.array([own[group == GROUP_OF_AXIS].mean() for group in range(3)])
 
 

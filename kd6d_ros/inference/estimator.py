@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from kd6d_ros.errors import CameraError, ConfigError, ImageError
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.input_checks import check_input, usable_box
 from kd6d_ros.inference.measure import Frame, Measurer, Request
 from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.records import FrameReport
+from kd6d_ros.inference.search_plan import SearchPlan
 from kd6d_ros.inference.settings import EstimatorSettings
-from kd6d_ros.inference.tracking import Tracker
+from kd6d_ros.inference.tracking import NOTES, Tracker
 from kd6d_ros.inference.uncertainty import Uncertainty
 from kd6d_ros.types import PoseEstimate
 
@@ -36,18 +37,11 @@ if TYPE_CHECKING:
 SAME_INSTANCE = 0.5
 """Two poses of one object whose projected boxes overlap more than this (IoU) are the same instance."""
 
-KEEP_SECOND = 0.8
-"""A second measurement replaces the first unless its quality is below this share of the first one's."""
-
 SPARE_DETECTIONS = 2
 """Boxes of one object beyond max_instances that are tried, because the best-scored box can be wrong."""
 
-
-NOTES = {
-    'back': 'time went back: all instances dropped',
-    'pause': 'the images paused for longer than tracking_timeout_s: all instances dropped',
-}
-"""What to say about the time of an image, see ``Tracker.advance``."""
+KNOWN = {'tracked': 'tracked', 'measure': 'found'}
+"""Mode of an image in which a region of this mode was known from earlier images."""
 
 
 class PoseEstimator:
@@ -71,15 +65,16 @@ class PoseEstimator:
             BundleError: a covariance that this version cannot read, or no mesh to fit the outline of.
         """
         self.bundle, self.engine = bundle, engine
-        self._uncertainty = Uncertainty(bundle, keep_evidence)
         self.settings = (settings or EstimatorSettings()).resolved(bundle.decode)
+        # No covariance was calibrated on poses that were fitted to outlines.
+        self._uncertainty = Uncertainty(bundle, keep_evidence, unlike=self.settings.fit_outline)
         names = self.settings.objects or bundle.names
         self._wanted = [bundle.index(name) for name in names]
         decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)
         self._measurer = Measurer(bundle, engine, self.settings, decode)
         self._outlines = (outlines or Outlines(bundle, names)) if self.settings.fit_outline else None
         self._tracker = Tracker(self.settings)
-        self._last_search = -np.inf
+        self._plan = SearchPlan(self.settings, bundle.network)
         self._report = FrameReport()
         self.workspace: Optional[Workspace] = None
         """Where objects may be, for the next images; None: anywhere."""
@@ -97,7 +92,7 @@ class PoseEstimator:
     def reset(self) -> None:
         """Forget all instances and the last stamp (a new recording, or images without order in time)."""
         self._tracker.reset()
-        self._last_search = -np.inf
+        self._plan.reset()
 
     def estimate(
         self,
@@ -123,7 +118,7 @@ class PoseEstimator:
             EngineError: the engine failed.
         """
         start = perf_counter()
-        _check_input(image, camera, stamp)
+        check_input(image, camera, stamp)
         self._report = FrameReport(stamp=stamp)
         frame = Frame(image, camera, self.workspace)
         time = self._tracker.advance(stamp)
@@ -132,7 +127,8 @@ class PoseEstimator:
             return []
         note = NOTES.get(time, '')
         if note:
-            self._last_search = -np.inf
+            self._plan.reset()
+        self._plan.advance(stamp)
         mode, candidates = self._look(frame, stamp, detections)
         poses = self._publishable(frame, candidates)
         frame.stages['total'] = perf_counter() - start
@@ -148,49 +144,64 @@ class PoseEstimator:
         """Candidates that passed the gates, and the mode."""
         if detections is not None:
             return 'detections', self._detected(frame, detections)
-        accepted = self._tracked(frame, stamp) if self.settings.track else []
-        mode = 'tracked' if frame.regions else 'idle'
-        wanted = self._to_search(accepted, stamp)
+        accepted: List[Candidate] = []
+        if self.settings.track and not (self.can_find and self._plan.search_alone(self._tracker.seen() > 0)):
+            accepted = self._known(frame, stamp)
+        modes = [KNOWN[mode] for mode in KNOWN if any(region.mode == mode for region in frame.regions)]
+        wanted = self._to_search(accepted, bool(frame.regions))
         if wanted:
-            mode = 'tracked+frame' if frame.regions else 'frame'
-            self._last_search = stamp
+            modes.append('frame')
             accepted += self._found(frame, wanted, accepted)
-        return mode, accepted
+        return '+'.join(modes) or 'idle', accepted
 
-    def _tracked(self, frame: Frame, stamp: float) -> List[Candidate]:
-        """Measure every object where it is expected; what fails is searched for in the whole frame."""
+    def _known(self, frame: Frame, stamp: float) -> List[Candidate]:
+        """Measure every object where it is expected, and what the last search found."""
         requests = []
         for track in self._tracker.tracks:
             box = gates.projected_box(track.model, track.expected(stamp), frame.camera)
             if box is None:
                 continue
             requests.append(Request(self.bundle.index(track.model.name), box, 'tracked', track.number))
-        return self._gated(frame, self._measurer.crops(frame, requests))
+        tracked = self._measurer.crops(frame, requests)
+        finds = self._measured(frame, self._plan.next_finds(), self.settings.refine_crops - 1)
+        return self._gated(frame, [*tracked, *finds])
 
-    def _to_search(self, accepted: Sequence[Candidate], stamp: float) -> List[int]:
+    def _to_search(self, accepted: Sequence[Candidate], measured: bool) -> List[int]:
         """Classes to look for in the whole frame: those not seen, and at times those with room for more."""
         if not self.can_find:
             return []
-        due = stamp - self._last_search >= self.settings.search_period_s
         out = []
         for index in self._wanted:
-            name = self.bundle.objects[index].name
-            count = sum(item.model.name == name for item in accepted)
-            lost = count < sum(track.seen for track in self._tracker.of(name))
-            if not accepted or lost or (due and count < self.settings.max_instances):
+            missing = not accepted and self._plan.search_beside(measured)
+            room = self._count(index, accepted) < self.settings.max_instances
+            if missing or self._lost(index, accepted) or (self._plan.due and room):
                 out.append(index)
         return out
 
+    def _count(self, index: int, accepted: Sequence[Candidate]) -> int:
+        return sum(item.model is self.bundle.objects[index] for item in accepted)
+
+    def _lost(self, index: int, accepted: Sequence[Candidate]) -> bool:
+        """Whether fewer of a class were accepted than were seen in the last image."""
+        return self._count(index, accepted) < self._tracker.seen(self.bundle.objects[index].name)
+
     def _found(self, frame: Frame, wanted: Sequence[int], known: Sequence[Candidate]) -> List[Candidate]:
-        """Find in the whole frame, then measure each new instance in a crop around its rough pose."""
-        requests, rough = [], []
+        """Find in the whole frame, then measure each new instance in a crop around its rough pose: a doubtful one in
+        the next image, where images share the work."""
+        now, rough, later = [], [], []
+        may_wait = self.settings.refine_crops > 0 and self._plan.may_wait(any(self._lost(i, known) for i in wanted))
         for index, box, candidate in self._measurer.whole(frame, wanted, self.settings.max_instances + len(known)):
             name = self.bundle.objects[index].name
             if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known):
                 continue
-            requests.append(Request(index, box, 'measure'))
-            rough.append(candidate)
-        return self._gated(frame, self._measure_again(frame, requests, rough, self.settings.refine_crops))
+            request = Request(index, box, 'measure')
+            if may_wait and not gates.passes(candidate, self.settings, frame.camera, frame.workspace):
+                later.append(request)
+            else:
+                now.append(request)
+                rough.append(candidate)
+        self._plan.searched(later)
+        return self._gated(frame, self._measure_again(frame, now, rough, self.settings.refine_crops))
 
     def _detected(self, frame: Frame, detections: Sequence[Detection]) -> List[Candidate]:
         """Measure the best-scored boxes of each object, then once more around the pose each gave."""
@@ -198,7 +209,7 @@ class PoseEstimator:
         for index in self._wanted:
             name = self.bundle.objects[index].name
             named = [item for item in detections if item.object_name == name]
-            own = [item for item in named if _usable(item.box)]
+            own = [item for item in named if usable_box(item.box)]
             for _ in range(len(named) - len(own)):
                 frame.reject(name, gates.BAD_BOX, 0.0, 0.0, 'detections')
             own.sort(key=lambda item: -item.score)
@@ -206,14 +217,17 @@ class PoseEstimator:
                 Request(index, np.asarray(item.box, dtype=np.float64), 'detections')
                 for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
             ]
+        return self._gated(frame, self._measured(frame, requests, self.settings.refine_crops))
+
+    def _measured(self, frame: Frame, requests: Sequence[Request], times: int) -> List[Optional[Candidate]]:
+        """Measure boxes, then `times` more in crops around the poses that they gave."""
         first = self._measurer.crops(frame, requests)
         again = [
             (replace(request, box=candidate.box, mode='measure'), candidate)
             for request, candidate in zip(requests, first, strict=True)
             if candidate is not None
         ]
-        around, rough = [item[0] for item in again], [item[1] for item in again]
-        return self._gated(frame, self._measure_again(frame, around, rough, self.settings.refine_crops))
+        return self._measure_again(frame, [item[0] for item in again], [item[1] for item in again], times)
 
     def _measure_again(
         self, frame: Frame, requests: List[Request], first: Sequence[Optional[Candidate]], times: int
@@ -222,21 +236,15 @@ class PoseEstimator:
         best = list(first)
         for _ in range(times):
             second = self._measurer.crops(frame, requests)
-            best = [self._better(frame, *pair) for pair in zip(best, second, strict=True)]
+            best = [
+                gates.better(*pair, self.settings, frame.camera, frame.workspace)
+                for pair in zip(best, second, strict=True)
+            ]
             requests = [
                 request if item is None else replace(request, box=item.box)
                 for request, item in zip(requests, best, strict=True)
             ]
         return best
-
-    def _better(self, frame: Frame, first: Optional[Candidate], second: Optional[Candidate]) -> Optional[Candidate]:
-        if first is None or second is None:
-            return first or second
-        if gates.check(second, self.settings, frame.camera, frame.workspace) is not None:
-            return first
-        if gates.check(first, self.settings, frame.camera, frame.workspace) is not None:
-            return second
-        return second if second.quality >= KEEP_SECOND * first.quality else first
 
     def _gated(self, frame: Frame, candidates: Sequence[Optional[Candidate]]) -> List[Candidate]:
         out = []
@@ -291,23 +299,3 @@ class PoseEstimator:
             )
             for (item, instance_id, pose), covariance in zip(published, covariances, strict=True)
         ]
-
-
-def _usable(box: object) -> bool:
-    """Finite, four numbers, positive size."""
-    values = np.asarray(box, dtype=np.float64)
-    fits = values.shape == (4,) and bool(np.isfinite(values).all())
-    return fits and bool(values[2] > values[0] and values[3] > values[1])
-
-
-def _check_input(image: ImageArray, camera: Camera, stamp: float) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        what = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-        raise ImageError(f'image: expected a uint8 RGB array (height, width, 3), got {what}')
-    if image.shape[:2] != (camera.height, camera.width):
-        raise CameraError(
-            f'image is {image.shape[1]}x{image.shape[0]} but the camera is {camera.width}x{camera.height}: '
-            'use the camera_info of this very image stream'
-        )
-    if not np.isfinite(stamp):
-        raise ConfigError(f'stamp: expected a finite time in seconds, got {stamp!r}')

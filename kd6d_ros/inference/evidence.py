@@ -2,7 +2,8 @@
 
 The 8 corners of a cell are right or wrong together, and so are the cells of one corner: K x 8 residuals are not K x 8
 measurements. So the residuals only enter as a few summary figures, and what they mean in metres and radians is learnt
-on renders (``covariance.py``). The Hessian says in which directions the geometry is weak.
+on renders (``covariance.py``). The Hessian says in which directions the geometry is weak, the scatter of the residuals'
+pulls how far they disagree in each.
 """
 
 from __future__ import annotations
@@ -68,10 +69,12 @@ AnyPredictions = Union[Predictions, CodePredictions]
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """features (7,), see FEATURES; hessian (6, 6) of half the squared reprojection residuals [px^2], robust weights
-    included, by translation [m] and a left rotation vector [rad] in the camera frame."""
+    included, by translation [m] and a left rotation vector [rad] in the camera frame; scatter (6, 6): sum of the outer
+    products of the gradients of these residuals, those of all cells for one corner taken together."""
 
     features: FloatArray
     hessian: FloatArray
+    scatter: FloatArray
 
 
 def gather(
@@ -88,13 +91,15 @@ def gather(
     weight, _ = geman_mcclure(residual, CORNER_WEIGHT * scores[:, None], predictions.threshold)
     jacobian = corner_jacobian(np.asarray(predictions.points, np.float64), pose.rotation, pose.translation, focal)
     hessian = np.einsum('kc,cdi,cdj->ij', weight, jacobian, jacobian)
+    pull = np.einsum('kc,kcd,cdi->ci', weight, residual, jacobian)
+    scatter = pull.T @ pull
     rms, area = float(np.hypot(spread, bias)), len(scores) / 100.0
     found = _surface(predictions, pose, camera, focal)
     if found is not None:
-        more, rms, area = found
-        hessian, area = hessian + more, area / size**2
+        more, pull, rms, area = found
+        hessian, scatter, area = hessian + more, scatter + pull.T @ pull, area / size**2
     values = [spread / size, bias / size, rms / size, inlier_ratio, scores.mean(), area, visible]
-    return _evidence(values, hessian)
+    return _evidence(values, hessian, scatter)
 
 
 def gather_codes(
@@ -111,15 +116,17 @@ def gather_codes(
     residual = _residuals(surface.pixels, surface.points, pose, camera, focal)
     median = float(np.median(np.linalg.norm(residual, axis=1)))
     unsure = 1.0 - float(surface.weights.mean()) / score
-    hessian, rms, area = _surface(predictions, pose, camera, focal) or (np.zeros((6, 6)), median, 0.0)
-    return _evidence([unsure, median / size, rms / size, inlier_ratio, score, area / size**2, visible], hessian)
+    nothing = np.zeros((6, 6)), np.zeros((0, 6)), median, 0.0
+    hessian, pull, rms, area = _surface(predictions, pose, camera, focal) or nothing
+    values = [unsure, median / size, rms / size, inlier_ratio, score, area / size**2, visible]
+    return _evidence(values, hessian, pull.T @ pull)
 
 
-def _evidence(values: Sequence[float], hessian: FloatArray) -> Evidence:
-    """values (7,) of FEATURES, no logarithms yet; hessian (6, 6) of the solver, which has the rotation first."""
+def _evidence(values: Sequence[float], hessian: FloatArray, scatter: FloatArray) -> Evidence:
+    """values (7,) of FEATURES, no logarithms yet; hessian, scatter (6, 6) of the solver, which has the rotation first."""
     features: FloatArray = np.log(np.maximum(values, LEAST))
     order = [3, 4, 5, 0, 1, 2]
-    return Evidence(features, hessian[np.ix_(order, order)])
+    return Evidence(features, hessian[np.ix_(order, order)], scatter[np.ix_(order, order)])
 
 
 def _residuals(
@@ -134,8 +141,9 @@ def _residuals(
 
 def _surface(
     predictions: AnyPredictions, pose: RigidTransform, camera: Camera, focal: FloatArray
-) -> Optional[Tuple[FloatArray, float, float]]:
-    """Hessian (6, 6), weighted RMS residual [px] and area [px^2] of the surface points; None with too few of them."""
+) -> Optional[Tuple[FloatArray, FloatArray, float, float]]:
+    """Hessian (6, 6), gradients (N, 6), weighted RMS residual [px] and area [px^2] of the surface points; None with too
+    few of them."""
     surface = predictions.surface
     if surface is None or len(surface.points) < LEAST_POINTS:
         return None
@@ -147,5 +155,6 @@ def _surface(
     weight, _ = geman_mcclure(residual, weight, predictions.threshold)
     jacobian = corner_jacobian(points, pose.rotation, pose.translation, focal)
     hessian = np.einsum('n,ndi,ndj->ij', weight, jacobian, jacobian)
+    pull = np.einsum('n,nd,ndi->ni', weight, residual, jacobian)
     rms = float(np.sqrt((weight * (residual**2).sum(1)).sum() / max(float(weight.sum()), 1e-9)))
-    return hessian, rms, len(points) * predictions.cell_area
+    return hessian, pull, rms, len(points) * predictions.cell_area

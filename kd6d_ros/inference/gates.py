@@ -34,6 +34,9 @@ OUTLIER = 'outlier to the pose filter'
 WORKSPACE = 'outside the workspace'
 BAD_BOX = 'detection without a usable box'
 
+KEEP_SECOND = 0.8
+"""A second measurement replaces the first unless its quality is below this share of the first one's."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -89,6 +92,30 @@ def check(
         if not fine:
             return Rejection(candidate.model.name, reason, value, limit, candidate.mode)
     return None
+
+
+def passes(
+    candidate: Optional[Candidate], settings: EstimatorSettings, camera: Camera, workspace: Optional[Workspace] = None
+) -> bool:
+    """Whether there is a candidate and it may be published."""
+    return candidate is not None and check(candidate, settings, camera, workspace) is None
+
+
+def better(
+    first: Optional[Candidate],
+    second: Optional[Candidate],
+    settings: EstimatorSettings,
+    camera: Camera,
+    workspace: Optional[Workspace] = None,
+) -> Optional[Candidate]:
+    """Which of two measurements of one instance to keep."""
+    if first is None or second is None:
+        return first or second
+    if not passes(second, settings, camera, workspace):
+        return first
+    if not passes(first, settings, camera, workspace):
+        return second
+    return second if second.quality >= KEEP_SECOND * first.quality else first
 
 
 def _conditions(

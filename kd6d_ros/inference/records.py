@@ -44,8 +44,9 @@ class RegionReport:
 class FrameReport:
     """Report of one ``PoseEstimator.estimate``.
 
-    mode: 'tracked', 'detections', 'frame', 'tracked+frame', 'idle' (nowhere to look) or 'ignored' (repeated
-    stamp); stages: seconds by STAGES; poses: how many were accepted; note: one line when something about
+    mode: 'detections', 'idle' (nowhere to look), 'ignored' (repeated stamp), or what was looked at, joined by '+':
+    'tracked' (where objects are expected), 'found' (where a search of an earlier image found something), 'frame' (all
+    of the image); stages: seconds by STAGES; poses: how many were accepted; note: one line when something about
     the frame deserves a word (time went back...); evidence: that of each returned pose, where it is kept.
     """
 

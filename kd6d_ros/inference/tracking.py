@@ -27,6 +27,12 @@ REACH = 1.5
 LONGEST_STEP_S = 0.25
 """Velocity is taken from, and used over, no longer time than this."""
 
+NOTES = {
+    'back': 'time went back: all instances dropped',
+    'pause': 'the images paused for longer than tracking_timeout_s: all instances dropped',
+}
+"""What to say about the time of an image, see ``Tracker.advance``."""
+
 Committed = Tuple['Track', Optional[RigidTransform]]
 """The track of a candidate and its pose to publish; None when the filter takes it for an outlier."""
 
@@ -90,6 +96,10 @@ class Tracker:
             return 'back'
         paused = known > 0 and gap > max(self._settings.tracking_timeout_s, LONGEST_STEP_S)
         return 'pause' if paused else 'new'
+
+    def seen(self, name: Optional[str] = None) -> int:
+        """How many instances (of one object) were seen in the last image."""
+        return sum(item.seen for item in self.tracks if name in (None, item.model.name))
 
     def of(self, name: str) -> List[Track]:
         """Live tracks of one object."""

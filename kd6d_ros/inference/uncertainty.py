@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class Uncertainty:
     """Covariances for a bundle that was calibrated, none for another one."""
 
-    def __init__(self, bundle: Bundle, keep_evidence: bool) -> None:
-        """
+    def __init__(self, bundle: Bundle, keep_evidence: bool, unlike: bool = False) -> None:
+        """`unlike`: the poses are not of the kind that the bundle was calibrated on, so none gets a covariance.
+
         Raises:
             BundleError: the bundle's covariance cannot be read.
         """
-        self._model = None if bundle.covariance is None else read_model(bundle.covariance, bundle.name)
+        calibrated = bundle.covariance is not None and not unlike
+        self._model = read_model(bundle.covariance or {}, bundle.name) if calibrated else None
         self._keep = keep_evidence
         self.evidence: Tuple[Evidence, ...] = ()
         """Of the last call, in the order of its poses; empty unless it is kept."""

@@ -6,8 +6,7 @@ import signal
 import sys
 from typing import Any, List, Optional
 
-from kd6d_ros.errors import Kd6dError
-from kd6d_ros.ros.main import answer, first_line, import_cure
+from kd6d_ros.ros.main import import_cure, start
 
 USAGE = """\
 usage: collision_objects --ros-args -r detections:=/pose_estimator/detections -p bundle:=<name or folder>
@@ -19,29 +18,23 @@ Parameters: ros2 param describe /collision_objects ttl_s, or the table in docs/g
 def main(args: Optional[List[str]] = None) -> int:
     """Run the node until SIGINT or SIGTERM; exit code 2 with one line when it cannot start."""
     try:
-        import rclpy
         from rclpy.signals import SignalHandlerOptions
-        from rclpy.utilities import remove_ros_args, try_shutdown
+        from rclpy.utilities import try_shutdown
 
         from kd6d_ros.ros.collision_objects import CollisionObjectsNode
     except ImportError as error:
         print(f'collision_objects: {import_cure(error)}', file=sys.stderr)
         return 2
-    rest = remove_ros_args(sys.argv if args is None else ['collision_objects', *args])[1:]
-    if rest:
-        return answer('collision_objects', USAGE, rest)
-    try:
-        # rclpy's own handlers end the context before the last REMOVE could be sent.
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+
+    def make_node() -> CollisionObjectsNode:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        node = CollisionObjectsNode()
-    except KeyboardInterrupt:
-        try_shutdown()
-        return 0
-    except (Kd6dError, RuntimeError, ValueError) as error:
-        print(f'collision_objects: cannot start: {first_line(error)}', file=sys.stderr)
-        try_shutdown()
-        return 2
+        return CollisionObjectsNode()
+
+    # rclpy's own handlers end the context before the last REMOVE could be sent.
+    own_signals = {'signal_handler_options': SignalHandlerOptions.NO}
+    node, code = start('collision_objects', USAGE, args, make_node, **own_signals)
+    if node is None:
+        return code
     try:
         _spin(node)
     except KeyboardInterrupt:

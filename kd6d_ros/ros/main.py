@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 from kd6d_ros.errors import Kd6dError
 from kd6d_ros.ros.factory import Factory, load_estimator
@@ -24,26 +24,16 @@ def main(args: Optional[List[str]] = None, factory: Factory = load_estimator) ->
     try:
         import rclpy
         from rclpy.executors import ExternalShutdownException
-        from rclpy.utilities import remove_ros_args, try_shutdown
+        from rclpy.utilities import try_shutdown
 
         from kd6d_ros.ros.executor import OnceExecutor
         from kd6d_ros.ros.node import PoseEstimatorNode
     except ImportError as error:
         print(f'pose_estimator: {import_cure(error)}', file=sys.stderr)
         return 2
-    try:
-        rest = remove_ros_args(sys.argv if args is None else ['pose_estimator', *args])[1:]
-        if rest:
-            return answer('pose_estimator', USAGE, rest)
-        rclpy.init(args=args)
-        node = PoseEstimatorNode(factory=factory)
-    except KeyboardInterrupt:
-        try_shutdown()
-        return 0
-    except (Kd6dError, RuntimeError, ValueError) as error:
-        print(f'pose_estimator: cannot start: {first_line(error)}', file=sys.stderr)
-        try_shutdown()
-        return 2
+    node, code = start('pose_estimator', USAGE, args, lambda: PoseEstimatorNode(factory=factory))
+    if node is None:
+        return code
     executor = OnceExecutor(THREADS, node.callback_failed)
     executor.add_node(node)
     try:
@@ -73,6 +63,28 @@ def _spin(executor: Any, node: Any) -> None:
         raise
     except Exception as error:
         node.callback_failed(error)
+
+
+def start(
+    program: str, usage: str, args: Optional[List[str]], make_node: Callable[[], Any], **options: Any
+) -> Tuple[Optional[Any], int]:
+    """rclpy with its `options`, and a node in it; or None and the exit code, where there is nothing to run."""
+    import rclpy
+    from rclpy.utilities import remove_ros_args, try_shutdown
+
+    try:
+        rest = remove_ros_args(sys.argv if args is None else [program, *args])[1:]
+        if rest:
+            return None, answer(program, usage, rest)
+        rclpy.init(args=args, **options)
+        return make_node(), 0
+    except KeyboardInterrupt:
+        code = 0
+    except (Kd6dError, RuntimeError, ValueError) as error:
+        print(f'{program}: cannot start: {first_line(error)}', file=sys.stderr)
+        code = 2
+    try_shutdown()
+    return None, code
 
 
 def answer(program: str, usage: str, arguments: List[str]) -> int:

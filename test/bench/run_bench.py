@@ -22,13 +22,12 @@ from kd6d_ros.benchmark.accuracy import make_judge
 from kd6d_ros.benchmark.node_overhead import overhead_record
 from kd6d_ros.benchmark.recording import TopicChoice, open_recording
 from kd6d_ros.benchmark.report import write_text
-from kd6d_ros.benchmark.session import SessionPlan
 from kd6d_ros.benchmark.synth_rate import SynthPlan, lmo_plan, measure
 from kd6d_ros.cli.main import main as kd6d
 from kd6d_ros.cli.output import format_table
 from kd6d_ros.errors import Kd6dError
 from kd6d_ros.inference.bundle import load_bundle
-from kd6d_ros.inference.locate import find_bundle, model_folders
+from kd6d_ros.inference.locate import find_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,13 +47,7 @@ def bench_node(options: argparse.Namespace) -> dict[str, Any]:
     """The node on the bag over DDS."""
     bundle = load_bundle(find_bundle(options.bundle))
     recording = open_recording(options.bag, TopicChoice(), bundle.names)
-    plan = SessionPlan(
-        bundle=bundle.folder,
-        bag=recording.path,
-        topics=recording.topics,
-        logs=options.out / 'node_logs',
-        profile=live.loopback_profile(model_folders()),
-    )
+    plan = live.plan_of(bundle, recording, options.out / 'node_logs')
     result = live.run_live(plan, recording, make_judge(bundle, recording), print)
     return {**overhead_record(result.log), 'live': result.record()}
 

@@ -15,7 +15,7 @@ from kd6d_ros.inference.covariance import COLUMNS, CovarianceModel
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
 COVARIANCE = CovarianceModel(
-    np.zeros(len(COLUMNS)), np.ones(len(COLUMNS)), np.array([-6.0, -5.0, -4.0]), np.zeros((3, len(COLUMNS))), {}
+    np.zeros(len(COLUMNS)), np.ones(len(COLUMNS)), np.array([-6.0, -5.0, -4.0]), np.zeros((3, len(COLUMNS))), {}, 0.9
 ).record()
 MODELS = Path(__file__).resolve().parents[2] / 'models'
 

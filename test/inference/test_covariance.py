@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from kd6d_ros.inference.covariance import (
     GROUP_OF_AXIS,
     CovarianceModel,
     after_symmetry,
+    columns,
     ray_axes,
     ray_geometry,
     read_model,
@@ -31,10 +34,10 @@ from kd6d_ros.types import Detection, RigidTransform
 POSE = RigidTransform(cv2.Rodrigues(np.array([0.4, -0.7, 0.3]))[0], [0.06, -0.04, 0.5])
 
 
-def model(weights=None, offset=(-7.0, -5.0, -4.0), objects=None):
+def model(weights=None, offset=(-7.0, -5.0, -4.0), objects=None, coupling=1.0):
     size = len(COLUMNS)
     given = np.zeros((3, size)) if weights is None else np.asarray(weights)
-    return CovarianceModel(np.zeros(size), np.ones(size), np.array(offset), given, objects or {})
+    return CovarianceModel(np.zeros(size), np.ones(size), np.array(offset), given, objects or {}, coupling)
 
 
 def predictions(points, camera, noise=0.0, cells=6, surface=None, seed=0):
@@ -126,10 +129,48 @@ def test_every_covariance_is_symmetric_and_positive(entries, place, size):
     np.testing.assert_allclose(group, np.exp(size), rtol=1e-6)
 
 
+def test_the_scatter_of_independent_errors_is_that_of_the_pose(camera, objects):
+    """Where every residual is independent, the sandwich is the covariance of the solution."""
+    rng = np.random.default_rng(3)
+    points = rng.uniform(-0.05, 0.05, (400, 3))
+    truth = project(camera, POSE.apply(points))
+    steps, sizes = [], []
+    for _ in range(200):
+        deviation = np.where(points[:, :1] > 0, 1.2, 0.1)  # uneven, so that the Hessian alone cannot know
+        pixels = truth + deviation * rng.normal(size=truth.shape)
+        given = replace(
+            predictions(objects[0].keypoints, camera, surface=SurfaceCloud(points, pixels, np.ones(400))),
+            scores=np.full(6, 1e-9),
+            threshold=1e6,
+        )
+        evidence = gather(given, POSE, camera, 100.0, 1.0, 1.0)
+        spread, turn = ray_geometry(evidence.hessian, POSE.translation)
+        sizes.append(columns(evidence, spread, turn)[-3:])
+        # One Gauss-Newton step from the true pose, by finite differences of the cost.
+        steps.append(turn @ _step(camera, points, pixels))
+    deviations = np.log(np.std(steps, axis=0))
+    wanted = [deviations[group == GROUP_OF_AXIS].mean() for group in range(3)]
+    np.testing.assert_allclose(np.mean(sizes, axis=0), wanted, atol=0.1)
+
+
+def _step(camera, points, pixels):
+    base, step = project(camera, POSE.apply(points)), 1e-6
+    jacobian = np.stack([(project(camera, turned(POSE, row).apply(points)) - base) / step for row in np.eye(6) * step])
+    return np.linalg.lstsq(jacobian.reshape(6, -1).T, (pixels - base).ravel(), rcond=None)[0]
+
+
+def test_coupling_weakens_what_position_and_rotation_have_in_common(camera, objects):
+    evidence = gather(predictions(objects[0].keypoints, camera, noise=1.0), POSE, camera, 100.0, 1.0, 1.0)
+    whole, loose = (model(coupling=value).predict(evidence, POSE.translation, 'mug') for value in (1.0, 0.9))
+    np.testing.assert_allclose(loose[:3, :3], whole[:3, :3], atol=1e-15)
+    np.testing.assert_allclose(loose[3:, 3:], whole[3:, 3:], atol=1e-15)
+    np.testing.assert_allclose(loose[:3, 3:], 0.9 * whole[:3, 3:], atol=1e-15)
+
+
 def test_a_hessian_without_inverse_gives_no_covariance(camera, objects):
     evidence = gather(predictions(objects[0].keypoints, camera), POSE, camera, 100.0, 1.0, 1.0)
     for wrong in (np.zeros((6, 6)), np.full((6, 6), np.nan), -np.eye(6)):
-        blind = type(evidence)(evidence.features, wrong)
+        blind = replace(evidence, hessian=wrong)
         assert model().predict(blind, POSE.translation, 'mug') is None
 
 
@@ -147,8 +188,6 @@ def test_the_symmetric_equivalent_has_the_covariance_of_its_own_origin():
 
 
 def test_the_estimator_gives_covariances_to_a_calibrated_bundle(bundle, camera, image):
-    from dataclasses import replace
-
     truth = RigidTransform(POSE.rotation, [0.05, 0.02, 0.6])
     corners = project(camera, truth.apply(bundle.object('mug').keypoints))
     box = [Detection('mug', 0.9, np.concatenate([corners.min(0), corners.max(0)]))]
@@ -180,6 +219,11 @@ def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     weights = np.random.default_rng(0).normal(size=(3, len(COLUMNS)))
     wanted = model(weights, objects={'mug': np.array([0.1, 0.2, -0.3])})
     before = {path.name: path.read_bytes() for path in stored.iterdir() if path.name != 'bundle.yaml'}
+    set_covariance(stored, model().record())
+    manifest = stored / 'bundle.yaml'
+    manifest.write_text(manifest.read_text().replace('kind: log_linear', 'kind: of_another_version'))
+    with pytest.raises(BundleError, match='does not know'):
+        load_bundle(stored)
     set_covariance(stored, {**wanted.record(), 'calibrated_on': {'poses': 2000}})
     again = read_model(load_bundle(stored).covariance, 'bundle')
     np.testing.assert_allclose(again.weights, weights, atol=1e-6)
@@ -191,9 +235,11 @@ def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     ({'kind': 'other'}, 'does not know'),
     ({'columns': ['a']}, 'does not know'),
     ({'offset': [1.0, 2.0]}, 'offset: expected 3 finite numbers'),
-    ({'weights': 'many'}, 'weights: expected 3 x 10 finite numbers'),
-    ({'mean': [float('nan')] * 10}, 'mean: expected 10 finite numbers'),
-    ({'scale': [0.0] * 10}, 'scale must be positive'),
+    ({'weights': 'many'}, f'weights: expected 3 x {len(COLUMNS)} finite numbers'),
+    ({'mean': [float('nan')] * len(COLUMNS)}, f'mean: expected {len(COLUMNS)} finite numbers'),
+    ({'scale': [0.0] * len(COLUMNS)}, 'scale must be positive'),
+    ({'coupling': 1.5}, 'coupling must be 0 to 1'),
+    ({'coupling': 'tight'}, 'coupling: expected a finite number'),
     ({'objects': {'mug': [1]}}, 'objects.mug: expected 3 finite numbers'),
     ({'objects': {'cup': [0.0, 0.0, 0.0]}}, "'cup' is not an object"),
 ])  # fmt: skip
