@@ -43,7 +43,8 @@ def _by_size(held: Tensor) -> tuple[Tensor, ...]:
     """Rows of `held` (I, G) in groups of like numbers of cells: all clouds of one call are as large as its largest. A
     GPU does them at once sooner than one group after the other."""
     group = GROUP if held.device.type == 'cpu' else max(len(held), 1)
-    return held.sum(1).argsort(stable=True).split(group)
+    rows = held.sum(1).argsort(stable=True)
+    return tuple(rows[first : first + group] for first in range(0, len(rows), group))
 
 
 def code_naive(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: float, mass: float) -> Term:

@@ -123,7 +123,7 @@ def gather_codes(
 
 
 def _evidence(values: Sequence[float], hessian: FloatArray, scatter: FloatArray) -> Evidence:
-    """values (7,) of FEATURES, no logarithms yet; hessian, scatter (6, 6) of the solver, which has the rotation first."""
+    """values (7,) of FEATURES, no logarithms yet; hessian, scatter (6, 6) of the solver, with the rotation first."""
     features: FloatArray = np.log(np.maximum(values, LEAST))
     order = [3, 4, 5, 0, 1, 2]
     return Evidence(features, hessian[np.ix_(order, order)], scatter[np.ix_(order, order)])

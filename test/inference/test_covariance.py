@@ -27,9 +27,10 @@ from kd6d_ros.inference.covariance import (
 from kd6d_ros.inference.engines.fake import FakeEngine
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.evidence import FEATURES, LEAST, Predictions, gather
+from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.inference.surface import SurfaceCloud
-from kd6d_ros.types import Detection, RigidTransform
+from kd6d_ros.types import Detection, Mesh, RigidTransform
 
 POSE = RigidTransform(cv2.Rodrigues(np.array([0.4, -0.7, 0.3]))[0], [0.06, -0.04, 0.5])
 
@@ -203,6 +204,11 @@ def test_the_estimator_gives_covariances_to_a_calibrated_bundle(bundle, camera, 
     np.testing.assert_allclose(pose.covariance, pose.covariance.T)
     assert np.linalg.eigvalsh(pose.covariance)[0] > 0
     assert np.sqrt(np.diag(pose.covariance)[:3]).max() < 0.05
+    # Nothing was calibrated on poses that are fitted to outlines.
+    mesh = Mesh(bundle.object('mug').keypoints, np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5]]))
+    fitted = replace(one, fit_outline=True, objects=('mug',))
+    other = PoseEstimator(known, engine, fitted, outlines=Outlines(bundle, ['mug'], {'mug': mesh}))
+    assert other.estimate(image, camera, 0.0, box)[0].covariance is None
 
 
 @pytest.fixture
