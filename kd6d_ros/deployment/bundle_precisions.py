@@ -59,7 +59,7 @@ def add_precisions(request: PrecisionsRequest, progress: Progress = lambda what,
     if not wanted:
         raise ConfigError(f'--bundle {request.bundle}: --precisions must name what to add: fp16, int8 or int8-cpu')
     if bundle.kind != 'keypoints':
-        raise ConfigError(f'--bundle {request.bundle}: of a {bundle.kind} network only FP32 can be written')
+        raise ConfigError(f'--bundle {request.bundle}: holds a {bundle.kind} network: export it from its checkpoint')
     data = open_data(request, bundle, _held_out_fraction(request, bundle))
     OnnxRuntimeEngine(bundle, source, REFERENCE)  # says what is wrong with a file that is none of ours
     with tempfile.TemporaryDirectory() as folder:
