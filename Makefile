@@ -75,6 +75,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python test/bench/run_bench.py
 	$(BIN)/python test/bench/distillation_bench.py
+	$(BIN)/python test/bench/dense_distillation_bench.py
 	$(BIN)/python test/bench/engine_bench.py
 	$(BIN)/python test/bench/peer_bench.py
 

@@ -186,8 +186,7 @@ class PoseEstimator:
         return self._count(index, accepted) < self._tracker.seen(self.bundle.objects[index].name)
 
     def _found(self, frame: Frame, wanted: Sequence[int], known: Sequence[Candidate]) -> List[Candidate]:
-        """Find in the whole frame, then measure each new instance in a crop around its rough pose: a doubtful one in
-        the next image, where images share the work."""
+        """Find in the whole frame, then measure each new instance around its rough pose; a doubtful one may wait."""
         now, rough, later = [], [], []
         may_wait = self.settings.refine_crops > 0 and self._plan.may_wait(any(self._lost(i, known) for i in wanted))
         for index, box, candidate in self._measurer.whole(frame, wanted, self.settings.max_instances + len(known)):

@@ -27,8 +27,9 @@ def test_recipes_load(path):
 STUDIES = [path for path in sorted(CONFIG.glob('study_*.yaml')) if 'tuning' not in path.name]
 
 
-def test_tuning_shares_the_grid_but_neither_seeds_nor_test_scenes():
-    tuning, study = (load_plan(CONFIG / f'{name}.yaml') for name in ('study_tuning_cpu', 'study_cpu'))
+@pytest.mark.parametrize('names', [('study_tuning_cpu', 'study_cpu'), ('study_dense_tuning_cpu', 'study_dense_cpu')])
+def test_tuning_shares_the_grid_but_neither_seeds_nor_test_scenes(names):
+    tuning, study = (load_plan(CONFIG / f'{name}.yaml') for name in names)
     assert tuning.settings.validation == study.settings.validation
     assert tuning.settings.test != study.settings.test
     assert tuning.settings.min_visible == study.settings.min_visible
