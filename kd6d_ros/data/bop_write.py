@@ -204,6 +204,12 @@ def write_aside(path: Path, data: Any) -> None:
     os.replace(aside, path)
 
 
+def write_rows(path: Path, rows: Iterable[Dict[str, Any]]) -> None:
+    """A BOP list (targets, detections) with a line for each row, aside and renamed."""
+    text = ',\n'.join(json.dumps(row) for row in rows)
+    write_aside(path, f'[\n{text}\n]\n'.encode())
+
+
 def _check(record: ImageRecord) -> None:
     size = (record.camera.height, record.camera.width)
     what = f'image {record.image_id}'

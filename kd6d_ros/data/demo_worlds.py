@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kd6d_ros.data.bop_write import BopSceneWriter, write_aside
+from kd6d_ros.data.bop_write import BopSceneWriter, write_aside, write_rows
 from kd6d_ros.data.demo_object import OBJECT_NAME, build_demo_object
 from kd6d_ros.data.demo_world_views import OBJ_ID, views
 from kd6d_ros.data.objects_yaml import write_objects_yaml
@@ -63,8 +63,8 @@ def write_worlds(out: Path, seed: int, worlds: int, images: int, say: Callable[[
         writer.finalise(range(images))
         say(f'world {number} of {worlds}: {images} images, the rover {100 * np.mean(visible):.0f} % visible on average')
     _write_models(out / 'models', rover)
-    _write_rows(out / 'detections.json', detections)
-    _write_rows(out / 'test_targets_bop19.json', targets)
+    write_rows(out / 'detections.json', detections)
+    write_rows(out / 'test_targets_bop19.json', targets)
 
 
 def demo_model() -> ObjectModel:
@@ -100,11 +100,6 @@ def _ply(mesh: Mesh) -> str:
     lines += ['{:.4f} {:.4f} {:.4f}'.format(*row) for row in mesh.vertices * 1000.0]
     lines += ['3 {} {} {}'.format(*row) for row in mesh.faces]
     return '\n'.join(lines) + '\n'
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = ',\n'.join(json.dumps(row) for row in rows)
-    write_aside(path, f'[\n{text}\n]\n'.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
