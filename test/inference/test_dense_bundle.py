@@ -85,7 +85,7 @@ def test_the_same_bundle_has_the_same_bytes(tmp_path, folder):
 
 def test_a_covariance_leaves_the_codes_as_they_are(folder):
     size = len(COLUMNS)
-    law = CovarianceModel(np.zeros(size), np.ones(size), np.zeros(3), np.zeros((3, size)), {})
+    law = CovarianceModel(np.zeros(size), np.ones(size), np.zeros(3), np.zeros((3, size)), {}, 1.0)
     changed = set_covariance(folder, law.record())
     assert len(changed.books) == 1
     assert load_bundle(folder).covariance == law.record()

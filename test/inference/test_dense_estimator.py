@@ -263,7 +263,7 @@ def test_the_evidence_tells_good_maps_from_bad_ones(dense, camera, image, engine
 def test_a_calibrated_bundle_gives_covariances(dense, camera, image, engine):
     engine.scene = [('box', at(0.02, 0.0, 0.6))]
     size = len(COLUMNS)
-    law = CovarianceModel(np.zeros(size), np.ones(size), np.log([0.001, 0.004, 0.01]), np.zeros((3, size)), {})
+    law = CovarianceModel(np.zeros(size), np.ones(size), np.log([0.001, 0.004, 0.01]), np.zeros((3, size)), {}, 1.0)
     (found,) = PoseEstimator(replace(dense, covariance=law.record()), engine).estimate(image, camera, 0.0)
     assert found.covariance.shape == (6, 6)
     assert np.linalg.eigvalsh(found.covariance).min() > 0
