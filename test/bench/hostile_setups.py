@@ -28,8 +28,8 @@ SETUPS = (
             'image_transport': 'compressed',
             'image_rectified': False,
             'use_detections': False,
-            # Each image is looked at anew: its error does not depend on those before it.
-            'tracking_timeout_s': 0.0,
+            # Each image is looked at anew: no track and no find of an image before it says where.
+            'track': False,
         },
         'compressed',
         hostile_others.INFO,
