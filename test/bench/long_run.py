@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ASKED = 'asked.jsonl'
 
 
-def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path) -> dict[str, Any]:
+def long_run(
+    seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path, precision: str = 'fp32'
+) -> dict[str, Any]:
     """One run; figures and verdict as plain values.
 
     Raises:
@@ -54,6 +56,7 @@ def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path)
         profile=ROOT / 'config' / 'fastdds_localhost.xml',
         longest_s=seconds + 120,
         duration_s=seconds,
+        parameters={'precision': precision},
         helper=(*caller, '--object', min(judge.vertices)),
     )
     watch = Watch()
@@ -66,6 +69,7 @@ def long_run(seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path)
     return {
         'seconds': seconds,
         'rate_hz': rate_hz,
+        'precision': precision,
         'lines': [
             {'what': what, 'value': value, 'limit': limit, 'holds': holds} for what, value, limit, holds in table
         ],
@@ -83,13 +87,16 @@ def main() -> int:
     parser.add_argument('--rate', type=float, default=30.0, help='images per second')
     parser.add_argument('--out', type=Path, default=Path('runs/long'), help='folder of the logs')
     parser.add_argument('--bundle', type=Path, default=ROOT / 'models' / 'demo')
+    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions")
     parser.add_argument('--bag', type=Path, default=ROOT / 'models' / 'demo_bag', help='with ground truth')
     parser.add_argument('--json', type=Path, default=None, metavar='FILE', help='the result as one JSON object')
     options = parser.parse_args()
     # The other processes must end with this program, however that ends.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        record = long_run(60 * options.minutes, options.rate, options.out, options.bundle, options.bag)
+        record = long_run(
+            60 * options.minutes, options.rate, options.out, options.bundle, options.bag, options.precision
+        )
     except Kd6dError as error:
         print(f'long_run: {error}', file=sys.stderr)
         return 2
