@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kd6d_ros.data.bop_write import BopSceneWriter, write_aside, write_rows
+from kd6d_ros.data.bop_write import BopSceneWriter, detection_row, write_aside, write_rows
 from kd6d_ros.data.demo_object import OBJECT_NAME, build_demo_object
 from kd6d_ros.data.demo_world_views import OBJ_ID, views
 from kd6d_ros.data.objects_yaml import write_objects_yaml
@@ -25,6 +25,7 @@ from kd6d_ros.data.synth_models import model_info
 from kd6d_ros.errors import ConfigError, Kd6dError
 from kd6d_ros.geometry.cameras import project
 from kd6d_ros.geometry.meshes import bounding_box_corners, diameter
+from kd6d_ros.inference.decode import corners_box
 from kd6d_ros.types import ObjectModel
 
 if TYPE_CHECKING:
@@ -77,10 +78,7 @@ def demo_model() -> ObjectModel:
 def _detection(scene: int, record: ImageRecord, rover: ObjectModel) -> dict[str, Any]:
     """A row of BOP's detections: the true pose's box x y w h [px], which may leave the image."""
     pixels = project(record.camera, record.instances[0].cam_from_obj.apply(rover.keypoints))
-    low, size = pixels.min(axis=0), np.ptp(pixels, axis=0)
-    box = [round(float(value), 3) for value in (*low, *size)]
-    ids = {'scene_id': scene, 'image_id': record.image_id, 'category_id': rover.obj_id}
-    return {**ids, 'score': 1.0, 'bbox': box, 'time': 0.0}
+    return detection_row(scene, record.image_id, rover.obj_id, corners_box(pixels))
 
 
 def _write_models(folder: Path, rover: ObjectModel) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from kd6d_ros.data.bop import BopDataset
-from kd6d_ros.data.bop_write import write_rows
+from kd6d_ros.data.bop_write import detection_row, write_rows
 from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.errors import DatasetError, Kd6dError
 
@@ -43,12 +43,9 @@ def write_lists(folder: Path, split: str, seed: int, min_visible: float) -> int:
         scene = dataset.scene(split, scene_id)
         for image_id in scene.image_ids:
             for item in _best_seen(folder, scene.annotations(image_id), min_visible):
-                ids = {'scene_id': scene_id, 'obj_id': item.obj_id}
-                targets.append({**ids, 'im_id': image_id, 'inst_count': 1})
-                x0, y0, x1, y1 = (float(value) for value in jitter_box(np.asarray(item.box_visible), rng))
-                box = [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)]
-                row = {'scene_id': scene_id, 'image_id': image_id, 'category_id': item.obj_id}
-                boxes.append({**row, 'score': 1.0, 'bbox': box, 'time': 0.0})
+                targets.append({'scene_id': scene_id, 'im_id': image_id, 'obj_id': item.obj_id, 'inst_count': 1})
+                box = jitter_box(np.asarray(item.box_visible), rng)
+                boxes.append(detection_row(scene_id, image_id, item.obj_id, box))
     if not targets:
         raise DatasetError(f'{folder}: split {split!r} shows no object at least {min_visible:.0%} visible')
     write_rows(dataset.root / DETECTIONS, boxes)
