@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
 from kd6d_ros.errors import BundleError
-from kd6d_ros.geometry.ply import read_ply
-from kd6d_ros.inference.bundle import load_mesh
+from kd6d_ros.inference.object_meshes import object_mesh
 
 if TYPE_CHECKING:
-    from kd6d_ros.inference.bundle import Bundle
+    from pathlib import Path
 
-MILLIMETRE = 0.001
+    from kd6d_ros.inference.bundle import Bundle
 
 
 def vertices_of(bundle: Bundle, names: Iterable[str], models_dir: Optional[Path] = None) -> Dict[str, Any]:
@@ -22,15 +20,11 @@ def vertices_of(bundle: Bundle, names: Iterable[str], models_dir: Optional[Path]
     The demo object needs neither: it is made anew.
 
     Raises:
-        BundleError: an object without a mesh. MeshError: a PLY file that cannot be used.
+        BundleError: an object without a mesh. ConfigError: no such folder. MeshError: a PLY file that cannot be used.
     """
     vertices: Dict[str, Any] = {}
     for name in names:
-        model = bundle.object(name)
-        if models_dir is not None:
-            vertices[name] = read_ply(Path(models_dir) / f'obj_{model.obj_id:06d}.ply', MILLIMETRE).vertices
-            continue
-        mesh = load_mesh(bundle, name)
+        mesh = object_mesh(bundle, name, models_dir)
         if mesh is None:
             from kd6d_ros.data.demo_object import OBJECT_NAME, build_demo_object
 
