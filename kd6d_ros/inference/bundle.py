@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import yaml
 
@@ -107,9 +108,7 @@ def write_bundle(
         BundleError: what would be written does not load, or `folder` holds something else.
     """
     folder = Path(folder)
-    _check_target(folder)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
+    with _replacing(folder) as aside:
         engine_files = {key: _copy(Path(source), aside, key) for key, source in engines.items()}
         mesh_files = {key: _mesh(mesh, aside, key) for key, mesh in (meshes or {}).items()}
         code_files = {book.name: write_codes(aside / CODES, book).relative_to(aside).as_posix() for book in books}
@@ -135,11 +134,6 @@ def write_bundle(
         hashes = {x: sha256_file(aside / x) for x in written}
         _write_manifest(aside / MANIFEST, manifest_record(replace(bundle, files=hashes)))
         loaded = load_bundle(aside)
-        aside.chmod(0o755)
-        _put_in_place(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return replace(loaded, folder=folder)
 
 
@@ -183,9 +177,7 @@ def with_engines(
         BundleError: see ``write_bundle``.
     """
     folder = Path(folder)
-    _check_target(folder)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
+    with _replacing(folder) as aside:
         files = {precision: _copy(Path(source), aside, precision) for precision, source in engines.items()}
         stale = {bundle.engines[precision] for precision in files if precision in bundle.engines} | {REPORT}
         hashes = {x: digest for x, digest in bundle.files.items() if x not in stale}
@@ -203,12 +195,26 @@ def with_engines(
         )
         _write_manifest(aside / MANIFEST, manifest_record(merged))
         loaded = load_bundle(aside)
+    return replace(loaded, folder=folder)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write a bundle into: it takes the place of `folder` at the end, or is gone after an
+    error.
+
+    Raises:
+        BundleError: `folder` holds something else than a bundle.
+    """
+    _check_target(folder)
+    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    try:
+        yield aside
         aside.chmod(0o755)
         _put_in_place(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return replace(loaded, folder=folder)
 
 
 def _unlisted(bundle: Bundle) -> List[str]:
