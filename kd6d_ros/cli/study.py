@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   kd6d study config/study_cpu.yaml --workers 2
-  kd6d study config/study_cpu.yaml --report
+  kd6d study config/study_cpu.yaml --report --runs docs/studies/study_cpu       # the runs of docs/results.md
   kd6d study config/study_dense_cpu.yaml --workers 2
 
 The study goes on where it was stopped. It writes report.md, report.json, curves.png and, of keypoint networks,
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--workers', type=int, default=1, metavar='N', help='runs at a time (default 1)')
     parser.add_argument('--only', metavar='KEY', help='do this run only, e.g. teacher or tiny_h/adlp/1')
     parser.add_argument('--report', action='store_true', help='write the report of what is finished, run nothing')
+    parser.add_argument('--runs', type=Path, metavar='DIR', help="where the runs are (default: the study's own folder)")
     parser.set_defaults(handler=run)
 
 
@@ -40,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from kd6d_ros.training.study.plan import load_plan
 
     plan = load_plan(args.study)
+    if args.runs is not None:
+        plan = replace(plan, settings=replace(plan.settings, out=str(args.runs)))
     if args.workers < 1:
         raise ConfigError(f'--workers must be at least 1, got {args.workers}')
     if args.only is not None:

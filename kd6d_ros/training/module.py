@@ -123,7 +123,7 @@ class PoseModule(L.LightningModule):
 
     @property
     def _fused(self) -> bool:
-        """Whether one kernel updates all weights: half the time of the optimiser on a CPU, but not with loss scaling."""
+        """Whether one kernel updates all weights: half the optimiser's time on a CPU, but not with loss scaling."""
         return not self.recipe.train.precision.startswith('16')
 
     def configure_gradient_clipping(

@@ -127,6 +127,21 @@ def test_distilling_without_a_term_or_on_the_test_set_is_refused(study, capsys):
     assert main(['study', str(study), '--workers', '0']) == 2
 
 
+def test_the_report_of_a_study_that_was_moved_elsewhere_is_the_same(study, tmp_path, capsys):
+    moved = tmp_path / 'moved'
+    for path in (study.parent / 'out').rglob('*'):
+        if path.name in ('result.json', 'test.npz', 'photos.npz', 'clouds.json'):
+            target = moved / path.relative_to(study.parent / 'out')
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    assert main(['study', str(study), '--report']) == 0
+    here = capsys.readouterr().out
+    assert main(['study', str(study), '--report', '--runs', str(moved)]) == 0
+    there = capsys.readouterr().out
+    assert here.split('wrote')[0] == there.split('wrote')[0]
+    assert (moved / 'report.md').is_file()
+
+
 def test_the_report_of_a_finished_study_has_the_hits_of_every_object(study):
     with np.load(study.parent / 'out' / 'small' / 'plain' / '2' / 'test.npz') as stored:
         assert stored['hits'].shape == (2, 12)

@@ -50,6 +50,16 @@ def test_a_study_is_the_teacher_and_every_arm_of_one_seed_before_the_next(tmp_pa
     assert recipes['smaller/longer/7'].out == str(tmp_path / 'out' / 'smaller' / 'longer' / '7')
 
 
+def test_an_arm_may_have_other_seeds_than_its_student_or_none(tmp_path):
+    plan = load_plan(
+        written(tmp_path, arm_seeds={'small': {'longer': [2], 'adlp': [1, 2, 5]}, 'smaller': {'adlp': []}})
+    )
+    assert [job.key for job in plan.jobs()] == [
+        'teacher', 'small/plain/1', 'small/adlp/1', 'small/plain/2', 'small/adlp/2', 'small/longer/2', 'small/adlp/5',
+        'smaller/plain/7', 'smaller/longer/7',
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(('change', 'message'), [
     ({'student': {}}, "unknown setting 'student'; did you mean 'students'"),
     ({'students': {}}, 'students must name at least one'),
@@ -58,6 +68,10 @@ def test_a_study_is_the_teacher_and_every_arm_of_one_seed_before_the_next(tmp_pa
     ({'arms': {'plain': {'train.steps': 'many'}}, 'compare': []}, 'train.steps must be a whole number'),
     ({'seeds': [1, 1]}, 'different whole numbers'),
     ({'seeds': {'small': [1]}}, 'a list for each of small, smaller'),
+    ({'arm_seeds': {'small': {'plane': [1]}}}, "there is no arm 'plane' of a student 'small'"),
+    ({'arm_seeds': {'tiny': {'plain': [1]}}}, "there is no arm 'plain' of a student 'tiny'"),
+    ({'arm_seeds': {'small': {'plain': [1, 1]}}}, 'small: plain must be different whole numbers'),
+    ({'arm_seeds': {'small': [1]}}, 'arm_seeds must be lists by student and arm'),
     ({'compare': [['adlp', 'plane']]}, 'compare must be pairs of arms'),
     ({'thresholds': [2.0]}, 'thresholds must lie between 0 and 1'),
     ({'test': ''}, 'test is missing'),
@@ -186,3 +200,14 @@ def test_the_figures_of_clouds_are_kept_until_the_network_is_another_one(tmp_pat
     # Written by a version that did not say of which network.
     (folder / clouds.FILE).write_text(json.dumps({'objects': clouds.OBJECTS, 'spread': 9, 'bias': 9, 'scale_bias': 9}))
     assert clouds.run_figures(plan, 'small/adlp/1') == pytest.approx((0.3, 0.2, 0.3))
+
+
+def test_the_figures_of_clouds_outlive_their_network(tmp_path):
+    plan = load_plan(written(tmp_path))
+    folder = plan.folder / 'small/adlp/1'
+    folder.mkdir(parents=True)
+    kept = {'objects': clouds.OBJECTS, 'network_sha256': 'gone', 'spread': 0.3, 'bias': 0.2, 'scale_bias': 0.1}
+    (folder / clouds.FILE).write_text(json.dumps(kept))
+    assert clouds.run_figures(plan, 'small/adlp/1') == (0.3, 0.2, 0.1)
+    (folder / clouds.FILE).write_text(json.dumps({**kept, 'objects': 1}))
+    assert clouds.run_figures(plan, 'small/adlp/1') is None

@@ -7,7 +7,7 @@ better placed ones is what these figures tell.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -91,13 +91,15 @@ def figures(clouds: list[Cloud]) -> CloudFigures:
 
 
 def run_figures(plan: StudyPlan, key: str) -> CloudFigures | None:
-    """Those of a finished run, kept beside it until its network is another one; None without its network."""
+    """Those of a finished run, kept beside it until its network is another one; None where there is neither."""
     folder = plan.folder / key
     path, network = folder / FILE, folder / 'final.pt'
-    if not network.is_file():
-        return None
-    of = {'objects': OBJECTS, 'network_sha256': sha256_file(network)}
     known = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    of: dict[str, Any] = {'objects': OBJECTS}
+    if network.is_file():
+        of['network_sha256'] = sha256_file(network)
+    elif known.get('objects') != OBJECTS:
+        return None
     if of.items() <= known.items():
         return CloudFigures(*(float(known[name]) for name in CloudFigures._fields))
     found = measured(plan, load_checkpoint(network))
@@ -117,7 +119,8 @@ def cloud_lines(plan: StudyPlan, student: str) -> list[str]:
     if plan.kind == 'dense':
         return []
     rows = {TEACHER: [run_figures(plan, TEACHER)]}
-    rows |= {arm: [run_figures(plan, f'{student}/{arm}/{seed}') for seed in plan.seeds[student]] for arm in plan.arms}
+    for arm in plan.arms:
+        rows[arm] = [run_figures(plan, f'{student}/{arm}/{seed}') for seed in plan.seeds_of(student, arm)]
     lines = [
         f'Clouds of corners on {OBJECTS} test objects, medians in percent of their sizes, mean over the runs:', '',
         '| arm | runs | spread | bias | bias of the scale |', '|---|---|---|---|---|',

@@ -46,7 +46,7 @@ def photo_lines(plan: StudyPlan, student: str) -> list[str]:
 
 
 def _runs(plan: StudyPlan, student: str, arm: str) -> dict[int, dict[str, AnyArray]]:
-    found = {seed: _load(plan.folder / student / arm / str(seed)) for seed in plan.seeds[student]}
+    found = {seed: _load(plan.folder / student / arm / str(seed)) for seed in plan.seeds_of(student, arm)}
     return {seed: run for seed, run in found.items() if run is not None}
 
 

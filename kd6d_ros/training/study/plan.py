@@ -23,7 +23,7 @@ Changes = dict[str, Any]
 TEACHER = 'teacher'
 DENSE_THRESHOLD = 0.5
 """Mask probability from which on a pixel of a dense network is decoded: that of ``surface.LEAST_MASK_LOGIT``."""
-GROUPS = ('common', 'teacher', 'students', 'arms', 'seeds', 'compare')
+GROUPS = ('common', 'teacher', 'students', 'arms', 'seeds', 'arm_seeds', 'compare')
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Job:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A checked study. common: changes of every run; students, arms: name to changes; seeds: student to seeds; compare:
-    pairs of arms."""
+    """A checked study. common: changes of every run; students, arms: name to changes; seeds: student to the seeds of
+    its arms, arm_seeds: student to arm to other seeds than those, or to none; compare: pairs of arms."""
 
     path: Path
     settings: StudySettings
@@ -72,6 +72,7 @@ class StudyPlan:
     students: dict[str, Changes]
     arms: dict[str, Changes]
     seeds: dict[str, tuple[int, ...]]
+    arm_seeds: dict[str, dict[str, tuple[int, ...]]]
     compare: tuple[tuple[str, str], ...]
 
     @cached_property
@@ -96,10 +97,16 @@ class StudyPlan:
         """The teacher, if it has to be trained, then the students: one seed of every arm before the next seed."""
         found = [Job(TEACHER, self.teacher)] if self.teacher else []
         for student, changes in self.students.items():
-            for seed in self.seeds[student]:
+            of_arms = {arm: self.seeds_of(student, arm) for arm in self.arms}
+            for seed in dict.fromkeys(seed for seeds in of_arms.values() for seed in seeds):
                 for arm, more in self.arms.items():
-                    found.append(Job(f'{student}/{arm}/{seed}', {**changes, **more, 'seed': seed}))
+                    if seed in of_arms[arm]:
+                        found.append(Job(f'{student}/{arm}/{seed}', {**changes, **more, 'seed': seed}))
         return found
+
+    def seeds_of(self, student: str, arm: str) -> tuple[int, ...]:
+        """Those of its runs."""
+        return self.arm_seeds.get(student, {}).get(arm, self.seeds[student])
 
     def recipe(self, job: Job) -> Recipe:
         """The recipe of a run.
@@ -136,7 +143,8 @@ def load_plan(path: Path) -> StudyPlan:
     plan = StudyPlan(
         path, settings, _changes(groups['common'], 'common', path), _changes(groups['teacher'], 'teacher', path),
         students, arms,
-        _seeds(groups['seeds'], students, path), _pairs(groups['compare'], arms, path),
+        _seeds(groups['seeds'], students, path), _arm_seeds(groups['arm_seeds'], students, arms, path),
+        _pairs(groups['compare'], arms, path),
     )  # fmt: skip
     _check_kinds(plan, [_checked_recipe(plan, job).network.kind for job in plan.jobs()])
     return plan
@@ -200,12 +208,31 @@ def _seeds(content: Any, students: dict[str, Changes], path: Path) -> dict[str, 
     if set(given) != set(students):
         raise ConfigError(f'{path}: seeds must be a list, or a list for each of {", ".join(students)}')
     for seeds in given.values():
-        whole = isinstance(seeds, list) and all(
-            isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds
-        )
-        if not whole or not seeds or len(set(seeds)) != len(seeds):
+        if not _are_seeds(seeds) or not seeds:
             raise ConfigError(f'{path}: seeds must be different whole numbers, e.g. [1, 2, 3]')
     return {name: tuple(given[name]) for name in students}
+
+
+def _arm_seeds(
+    content: Any, students: dict[str, Changes], arms: dict[str, Changes], path: Path
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Arms with other seeds than their student's, or with none."""
+    given = content or {}
+    if not isinstance(given, dict) or not all(isinstance(of_arm, dict) for of_arm in given.values()):
+        raise ConfigError(f'{path}: arm_seeds must be lists by student and arm, e.g. small: {{plain: [1, 2]}}')
+    for student, of_arm in given.items():
+        for arm, seeds in of_arm.items():
+            if student not in students or arm not in arms:
+                raise ConfigError(f'{path}: arm_seeds: there is no arm {arm!r} of a student {student!r}')
+            if not _are_seeds(seeds):
+                raise ConfigError(f'{path}: arm_seeds: {student}: {arm} must be different whole numbers, or []')
+    return {student: {arm: tuple(seeds) for arm, seeds in of_arm.items()} for student, of_arm in given.items()}
+
+
+def _are_seeds(value: Any) -> bool:
+    """A list of different whole numbers, maybe none."""
+    whole = isinstance(value, list) and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in value)
+    return whole and len(set(value)) == len(value)
 
 
 def _pairs(content: Any, arms: dict[str, Changes], path: Path) -> tuple[tuple[str, str], ...]:

@@ -45,7 +45,7 @@ def arm_runs(plan: StudyPlan, student: str, arm: str) -> ArmRuns:
     """What has been finished so far."""
     records, hits = {}, {}
     of_object = [np.zeros(0)] * 3
-    for seed in plan.seeds[student]:
+    for seed in plan.seeds_of(student, arm):
         folder = plan.folder / student / arm / str(seed)
         if (folder / RESULT).is_file():
             records[seed] = json.loads((folder / RESULT).read_text(encoding='utf-8'))
@@ -168,7 +168,7 @@ def curves(plan: StudyPlan, target: Path) -> bool:
     for place, student in enumerate(plan.students, 1):
         axes = figure.add_subplot(1, len(plan.students), place)
         for arm in plan.arms:
-            runs = [series(plan.folder / student / arm / str(seed), metric) for seed in plan.seeds[student]]
+            runs = [series(plan.folder / student / arm / str(seed), metric) for seed in plan.seeds_of(student, arm)]
             runs = [run for run in runs if len(run)]
             if not runs:
                 continue

@@ -74,6 +74,7 @@ def _start(plan: StudyPlan, job: Job) -> subprocess.Popen[bytes]:
     folder = plan.folder / job.key
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, '-m', 'kd6d_ros.cli.main', 'study', str(plan.path), '--only', job.key]
+    command += ['--runs', str(plan.folder)]
     with open(folder / 'log.txt', 'ab') as log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -88,8 +89,10 @@ def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
     own, recall = choose_threshold(plan, checkpoint)
     thresholds = plan.measured_at(own)
     test = _measure(plan, checkpoint, plan.settings.test, plan.settings.test_instances, thresholds)
-    np.savez(folder / 'test.npz', frame=test.frame, class_index=test.class_index, visible=test.visible,
-             size_px=test.size_px, hits=test.hits)  # fmt: skip
+    np.savez_compressed(
+        folder / 'test.npz', frame=test.frame.astype(np.int32), class_index=test.class_index.astype(np.int16),
+        visible=test.visible.astype(np.float32), size_px=test.size_px.astype(np.float32), hits=test.hits,
+    )  # fmt: skip
     photos = _photos(plan, checkpoint, folder, thresholds) if plan.settings.photos else {}
     recalls = [float(value) for value in test.recall()]
     record = {
@@ -115,7 +118,7 @@ def _photos(
 ) -> dict[str, float | int]:
     """Measure the photos, keep what came out beside ``test.npz``; the part of the record about them."""
     found = measure_photos(checkpoint, plan.settings, thresholds)
-    np.savez(folder / PHOTOS, frame=found.image, hits=found.hits, mspd=found.mspd)
+    np.savez_compressed(folder / PHOTOS, frame=found.image, hits=found.hits, mspd=found.mspd)
     return {
         'photo_targets': found.hits.shape[1], 'photo_recall': float(found.hits[0].mean()),
         'photo_recall_own_threshold': float(found.hits[-1].mean()), 'photo_ar_mspd': float(found.mspd[-1].mean()),
