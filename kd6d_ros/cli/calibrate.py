@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         from kd6d_ros.deployment.calibration import evaluate, fit
 
         samples = _collect(args, bundle, args.dataset)
-        model = fit(samples, bundle.names)
+        model = fit(samples, bundle.objects)
         record['fitted'] = evaluate(samples, model)
         facts = {'poses': len(samples), 'wrong': round(record['fitted']['wrong'], 4)}
         bundle = set_covariance(folder, {**model.record(), 'calibrated_on': facts})

@@ -24,13 +24,14 @@ from kd6d_ros.inference.covariance import (
     loosened,
     ray_geometry,
     standardised,
+    viewing_direction,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kd6d_ros.data.pose_samples import PoseSample
-    from kd6d_ros.types import AnyArray, FloatArray
+    from kd6d_ros.types import AnyArray, FloatArray, ObjectModel
 
 FREEDOM = 30.0
 """Degrees of freedom of the t distribution."""
@@ -51,19 +52,34 @@ LEAST_SPREAD = 1e-3
 
 
 class _Data(NamedTuple):
-    """rows (N, 13) standardised; error (N, 6) and whitener (N, 6, 6), the inverse Cholesky factor of the loosened
-    inverse Hessian, in the ray frame; group (N, 3) mean log deviations of that inverse; own (N,) object number or
-    -1."""
+    """rows (N, 13) standardised; view (N, 3) viewing direction, zero for objects with symmetries; error (N, 6) and
+    whitener (N, 6, 6), the inverse Cholesky factor of the loosened inverse Hessian, in the ray frame; group (N, 3) mean
+    log deviations of that inverse; own (N,) object number."""
 
     rows: FloatArray
+    view: FloatArray
     error: FloatArray
     whitener: FloatArray
     group: FloatArray
     own: AnyArray
 
 
-def fit(samples: Sequence[PoseSample], objects: Sequence[str]) -> CovarianceModel:
-    """The model for these poses; every object of `objects` has its own offset, if there are several.
+class _Free(NamedTuple):
+    """What is fitted, by GROUPS: offset (3,), weights (3, 13), objects (O, 3) and views (O, 3, 3) for O objects. One
+    object needs no offset of its own: it stays zero."""
+
+    offset: FloatArray
+    weights: FloatArray
+    objects: FloatArray
+    views: FloatArray
+
+    def flat(self) -> FloatArray:
+        return np.concatenate([part.ravel() for part in self])
+
+
+def fit(samples: Sequence[PoseSample], objects: Sequence[ObjectModel]) -> CovarianceModel:
+    """The model for these poses; every object of `objects` has its own offset, if there are several, and weights of
+    its own for the side that is seen.
 
     Raises:
         ConfigError: too few poses.
@@ -75,28 +91,32 @@ def fit(samples: Sequence[PoseSample], objects: Sequence[str]) -> CovarianceMode
     raw = np.array([columns(item.evidence, *geometry) for item, geometry in pairs])
     mean, scale = raw.mean(0), raw.std(0)
     scale[scale < LEAST_SPREAD] = 1.0  # what never changed here says nothing, whatever it is on the robot
-    count = len(objects) if len(objects) > 1 else 0
+    names = [model.name for model in objects]
+    turning = {model.name: not model.symmetries for model in objects}
     spread = np.array([geometry[0] for _, geometry in pairs])
     common = {
         'rows': standardised(raw, mean, scale),
+        'view': np.array([turning[item.name] * viewing_direction(item.pose) for item, _ in pairs]),
         'error': np.array([geometry[1] @ item.error for item, geometry in pairs]),
         'group': np.array([group_means(item) for item in spread]),
-        'own': np.array([objects.index(item.name) if count else -1 for item, _ in pairs]),
+        'own': np.array([names.index(item.name) for item, _ in pairs]),
     }
     fits = []
     for coupling in COUPLINGS:
         data = _Data(whitener=np.linalg.inv(np.linalg.cholesky(loosened(spread, coupling))), **common)
-        free = _likeliest(data, count)
-        fits.append((_objective(free, data, count)[0], coupling, free, data))
+        free = _likeliest(data, len(names))
+        fits.append((_objective(free, data, len(names))[0], coupling, free, data))
     _, coupling, free, data = min(fits, key=lambda item: item[0])
-    offset, weights, own = _unpack(free, count)
-    offset = offset + _balance(*_unseen(data, count), data)
-    return CovarianceModel(mean, scale, offset, weights, dict(zip(objects, own, strict=False)), coupling)
+    found = _unpack(free, len(names))
+    offset = found.offset + _balance(*_unseen(data, len(names)), data)
+    own = dict(zip(names, found.objects, strict=True)) if len(names) > 1 else {}
+    views = {name: values for name, values in zip(names, found.views, strict=True) if turning[name]}
+    return CovarianceModel(mean, scale, offset, found.weights, own, coupling, views)
 
 
 def evaluate(samples: Sequence[PoseSample], model: CovarianceModel) -> dict[str, Any]:
     """Coverage, likelihood and ranks of `model` on other poses, see ``evaluation.coverage.summary``."""
-    found = [(item, model.predict(item.evidence, item.pose.translation, item.name)) for item in samples]
+    found = [(item, model.predict(item.evidence, item.pose, item.name)) for item in samples]
     pairs = [(item, covariance) for item, covariance in found if covariance is not None]
     record = summary(PoseErrors(
         np.array([item.error for item, _ in pairs]), np.array([covariance for _, covariance in pairs]),
@@ -113,24 +133,24 @@ def _start(error: FloatArray) -> FloatArray:
     return np.array([np.log(np.maximum(size[group == GROUP_OF_AXIS], 1e-6)).mean() for group in range(3)])
 
 
-def _unpack(free: FloatArray, objects: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    weights = free[3 : 3 + 3 * len(COLUMNS)].reshape(3, len(COLUMNS))
-    return free[:3], weights, free[3 + weights.size :].reshape(objects, 3)
+def _unpack(free: FloatArray, objects: int) -> _Free:
+    sizes = np.cumsum([3, 3 * len(COLUMNS), 3 * objects])
+    offset, weights, own, views = np.split(free, sizes)
+    return _Free(offset, weights.reshape(3, -1), own.reshape(objects, 3), views.reshape(objects, 3, 3))
 
 
 def _whitened(free: FloatArray, data: _Data, objects: int) -> tuple[FloatArray, FloatArray]:
     """Errors (N, 6) in units of their predicted deviations, and how far each axis is stretched (N, 6), as logarithm."""
-    offset, weights, own = _unpack(free, objects)
-    log_size = offset + data.rows @ weights.T
-    if objects:
-        log_size = log_size + own[data.own]
+    parts = _unpack(free, objects)
+    log_size = parts.offset + data.rows @ parts.weights.T + parts.objects[data.own]
+    log_size = log_size + np.einsum('ngd,nd->ng', parts.views[data.own], data.view)
     stretch = (np.clip(log_size, -30, 30) - data.group)[:, GROUP_OF_AXIS]
     return np.einsum('nij,nj->ni', data.whitener, data.error * np.exp(-stretch)), stretch
 
 
 def _likeliest(data: _Data, objects: int) -> FloatArray:
     """Free parameters, see ``_unpack``."""
-    free = np.concatenate([_start(data.error), np.zeros(3 * len(COLUMNS) + 3 * objects)])
+    free = np.concatenate([_start(data.error), np.zeros(3 * len(COLUMNS) + 12 * objects)])
     found: FloatArray = optimize.minimize(_objective, free, (data, objects), method='L-BFGS-B', jac=True).x
     return found
 
@@ -178,7 +198,7 @@ def _off(squared: FloatArray, freedom: int) -> float:
 def _objective(free: FloatArray, data: _Data, objects: int) -> tuple[float, FloatArray]:
     """Mean negative log-likelihood, up to a constant, with the penalty; and its gradient."""
     white, stretch = _whitened(free, data, objects)
-    _, weights, own = _unpack(free, objects)
+    _, weights, own, views = _unpack(free, objects)
     squared = (white**2).sum(1)
     log_deviation = stretch.sum(1) - np.log(np.einsum('nii->ni', data.whitener)).sum(1)
     value = (log_deviation + (FREEDOM + 6) / 2 * np.log1p(squared / FREEDOM)).mean()
@@ -186,11 +206,13 @@ def _objective(free: FloatArray, data: _Data, objects: int) -> tuple[float, Floa
     turned = np.einsum('nij,ni->nj', data.whitener, white) * data.error * np.exp(-stretch)
     by_axis = (1.0 - pull[:, None] * turned) / len(white)
     by_group = np.stack([by_axis[:, group == GROUP_OF_AXIS].sum(1) for group in range(3)], 1)
-    by_object = np.zeros_like(own)
-    if objects:
+    by_object, by_view = np.zeros_like(own), np.zeros_like(views)
+    if objects > 1:
         np.add.at(by_object, data.own, by_group)
-    gradient = np.concatenate([
-        by_group.sum(0), (by_group.T @ data.rows + 2 * PENALTY * weights).ravel(),
-        (by_object + 2 * PENALTY * own).ravel(),
-    ])  # fmt: skip
-    return float(value + PENALTY * ((weights**2).sum() + (own**2).sum())), gradient
+    np.add.at(by_view, data.own, by_group[:, :, None] * data.view[:, None, :])
+    gradient = _Free(
+        by_group.sum(0), by_group.T @ data.rows + 2 * PENALTY * weights, by_object + 2 * PENALTY * own,
+        by_view + 2 * PENALTY * views,
+    )  # fmt: skip
+    penalty = PENALTY * sum(float((part**2).sum()) for part in (weights, own, views))
+    return float(value + penalty), gradient.flat()

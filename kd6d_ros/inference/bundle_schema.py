@@ -102,7 +102,7 @@ def _covariance(field: Field, names: List[str]) -> Optional[Dict[str, Any]]:
         model = read_model(record)
     except BundleError as error:
         field.fail(str(error))
-    for name in model.objects:
+    for name in [*model.objects, *model.views]:
         if name not in names:
             field.fail(f'{name!r} is not an object of this bundle')
     return record

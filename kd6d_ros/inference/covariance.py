@@ -6,11 +6,13 @@ deviations across the viewing ray, along it and of the rotation are predicted ap
 (``evidence.FEATURES``) and in B's own, with coefficients that `kd6d calibrate` fits on renders by maximum likelihood:
 
     C = D B' D,   D = diag(s_across, s_across, s_along, s_turn, s_turn, s_turn) / (geometric mean of B's own per group)
-    log s_g = offset_g + object_g + weights_g . (features - mean) / scale
+    log s_g = offset_g + object_g + weights_g . (features - mean) / scale + views_g . direction
 
 B' is B with the correlations between position and rotation times `coupling`, for they are weaker than B's. Among the
 features are the sizes of the sandwich B M B, M the scatter of the residuals' gradients: the covariance that would be
 right were all residuals independent (White, "A Heteroskedasticity-Consistent Covariance Matrix Estimator", 1980).
+The direction is that from the object to the camera in the object's axes: a network is less sure of some sides than of
+others. Objects with symmetries have no such term, for their sides cannot be told apart.
 
 Errors are estimate minus truth, to the nearest symmetric pose: translation [m] in the camera's axes and the rotation
 vector [rad] of R_est R_true^T in the same axes (the order x y z rx ry rz of geometry_msgs/PoseWithCovariance).
@@ -18,7 +20,7 @@ vector [rad] of R_est R_true^T in the same axes (the order x y z rx ry rz of geo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
@@ -28,14 +30,14 @@ from kd6d_ros.inference.evidence import FEATURES
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.evidence import Evidence
-    from kd6d_ros.types import AnyArray, FloatArray
+    from kd6d_ros.types import AnyArray, FloatArray, RigidTransform
 
 GROUPS = ('across', 'along', 'turn')
 GROUP_OF_AXIS = np.array([0, 0, 1, 2, 2, 2])
 """Axes of the ray frame: two across the viewing ray, one along it, three of the rotation."""
 
 COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS), *(f'scatter_{name}' for name in GROUPS))
-KIND = 'log_linear'
+KIND = 'log_linear_by_view'
 RIDGE = 1e-6
 FARTHEST = 4.0
 LEAST_VARIANCE = 1e-24
@@ -47,7 +49,7 @@ LARGEST = 10.0
 @dataclass(frozen=True, eq=False)
 class CovarianceModel:
     """mean, scale (13,) of COLUMNS; offset (3,), weights (3, 13) by GROUPS; objects: name to offsets (3,); coupling: of
-    position and rotation, 0 to 1."""
+    position and rotation, 0 to 1; views: name to weights (3, 3) by GROUPS of the viewing direction."""
 
     mean: FloatArray
     scale: FloatArray
@@ -55,19 +57,21 @@ class CovarianceModel:
     weights: FloatArray
     objects: Mapping[str, FloatArray]
     coupling: float
+    views: Mapping[str, FloatArray] = field(default_factory=dict)
 
-    def predict(self, evidence: Evidence, translation: AnyArray, name: str) -> Optional[FloatArray]:
+    def predict(self, evidence: Evidence, pose: RigidTransform, name: str) -> Optional[FloatArray]:
         """(6, 6) in the camera's axes; None where the geometry gives none (a singular or infinite Hessian).
 
-        translation: (3,) of the pose [m]; name: of the object.
+        pose: of the object with that name in the camera frame [m].
         """
-        geometry = ray_geometry(evidence.hessian, translation)
+        geometry = ray_geometry(evidence.hessian, pose.translation)
         if geometry is None:
             return None
         spread, turn = geometry
         row = standardised(columns(evidence, spread, turn), self.mean, self.scale)
-        size = np.exp(np.minimum(self.offset + self.objects.get(name, np.zeros(3)) + self.weights @ row, 700.0))
-        in_ray = scaled(loosened(spread, self.coupling), np.minimum(size, LARGEST))
+        size = self.offset + self.objects.get(name, np.zeros(3)) + self.weights @ row
+        size = size + self.views.get(name, np.zeros((3, 3))) @ viewing_direction(pose)
+        in_ray = scaled(loosened(spread, self.coupling), np.minimum(np.exp(np.minimum(size, 700.0)), LARGEST))
         out: FloatArray = turn.T @ in_ray @ turn
         out = (out + out.T) / 2
         return out if np.isfinite(out).all() else None
@@ -83,6 +87,7 @@ class CovarianceModel:
             'weights': np.round(self.weights, 6).tolist(),
             'objects': {name: np.round(values, 6).tolist() for name, values in self.objects.items()},
             'coupling': round(float(self.coupling), 6),
+            'views': {name: np.round(values, 6).tolist() for name, values in self.views.items()},
         }
 
 
@@ -102,14 +107,19 @@ def read_model(record: Mapping[str, Any], where: str = '') -> CovarianceModel:
     values = {key: _numbers(record.get(key), shape, f'{where}covariance.{key}') for key, shape in shapes.items()}
     if not (values['scale'] > 0).all():
         raise BundleError(f'{where}covariance.scale must be positive')
-    objects = record.get('objects') or {}
-    if not isinstance(objects, dict):
-        raise BundleError(f'{where}covariance.objects must map names to three numbers')
-    own = {str(k): _numbers(v, (3,), f'{where}covariance.objects.{k}') for k, v in objects.items()}
+    own = _by_object(record, 'objects', (3,), where)
+    views = _by_object(record, 'views', (3, 3), where)
     coupling = float(_numbers(record.get('coupling'), (), f'{where}covariance.coupling'))
     if not 0 <= coupling <= 1:
         raise BundleError(f'{where}covariance.coupling must be 0 to 1')
-    return CovarianceModel(**values, objects=own, coupling=coupling)
+    return CovarianceModel(**values, objects=own, coupling=coupling, views=views)
+
+
+def _by_object(record: Mapping[str, Any], key: str, shape: Tuple[int, ...], where: str) -> Dict[str, FloatArray]:
+    content = record.get(key) or {}
+    if not isinstance(content, dict):
+        raise BundleError(f'{where}covariance.{key} must map names of objects to numbers')
+    return {str(name): _numbers(v, shape, f'{where}covariance.{key}.{name}') for name, v in content.items()}
 
 
 def _numbers(value: Any, shape: Tuple[int, ...], where: str) -> FloatArray:
@@ -151,6 +161,12 @@ def ray_axes(translation: AnyArray) -> FloatArray:
         across = np.array([1.0, 0.0, 0.0])
     across = across / np.linalg.norm(across)
     return np.stack([across, np.cross(along, across), along])
+
+
+def viewing_direction(pose: RigidTransform) -> FloatArray:
+    """Unit vector (3,) from the object to the camera, in the object's axes."""
+    towards: FloatArray = -(np.asarray(pose.translation, np.float64) @ pose.rotation)
+    return towards / max(float(np.linalg.norm(towards)), 1e-9)
 
 
 def columns(evidence: Evidence, spread: FloatArray, turn: FloatArray) -> FloatArray:

@@ -44,11 +44,10 @@ class Uncertainty:
 
     def _one(self, item: Candidate, pose: RigidTransform, evidence: Evidence) -> Optional[FloatArray]:
         assert self._model is not None
-        own = item.cam_from_obj.translation
-        found = self._model.predict(evidence, own, item.model.name)
+        found = self._model.predict(evidence, item.cam_from_obj, item.model.name)
         if found is None or not item.model.symmetries:
             return found
-        return after_symmetry(found, pose.translation - own)
+        return after_symmetry(found, pose.translation - item.cam_from_obj.translation)
 
 
 def candidate_evidence(item: Candidate, camera: Camera) -> Evidence:

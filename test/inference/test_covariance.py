@@ -98,7 +98,7 @@ def test_the_features_say_what_they_are_called(camera, objects):
 
 def test_across_and_along_the_ray_are_told_apart(camera, objects):
     evidence = gather(predictions(objects[0].keypoints, camera, noise=1.0), POSE, camera, 100.0, 1.0, 1.0)
-    found = model().predict(evidence, POSE.translation, 'mug')
+    found = model().predict(evidence, POSE, 'mug')
     axes = ray_axes(POSE.translation)
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(axes[2], POSE.translation / np.linalg.norm(POSE.translation))
@@ -107,9 +107,21 @@ def test_across_and_along_the_ray_are_told_apart(camera, objects):
     assert deviation[2] == pytest.approx(np.exp(-5.0))
     turn = np.sqrt(np.diag(found[3:, 3:]))
     assert np.exp(np.log(turn).mean()) == pytest.approx(np.exp(-4.0))
-    wider = model(objects={'mug': np.array([0.0, 1.0, 0.0])}).predict(evidence, POSE.translation, 'mug')
+    wider = model(objects={'mug': np.array([0.0, 1.0, 0.0])}).predict(evidence, POSE, 'mug')
     wide = np.sqrt((axes @ wider[:3, :3] @ axes.T)[2, 2])
     assert wide == pytest.approx(np.exp(-4.0))
+
+
+def test_a_side_that_is_measured_worse_has_a_larger_covariance(camera, objects):
+    evidence = gather(predictions(objects[0].keypoints, camera, noise=1.0), POSE, camera, 100.0, 1.0, 1.0)
+    seen_from = POSE.inverse().translation
+    towards = seen_from / np.linalg.norm(seen_from)
+    views = np.zeros((3, 3))
+    views[1] = towards
+    law = replace(model(), views={'mug': views})
+    axes = ray_axes(POSE.translation)
+    along = [np.sqrt((axes @ law.predict(evidence, POSE, name)[:3, :3] @ axes.T)[2, 2]) for name in ('mug', 'can')]
+    np.testing.assert_allclose(along, np.exp([-4.0, -5.0]))
 
 
 numbers = st.floats(-3, 3)
@@ -162,7 +174,7 @@ def _step(camera, points, pixels):
 
 def test_coupling_weakens_what_position_and_rotation_have_in_common(camera, objects):
     evidence = gather(predictions(objects[0].keypoints, camera, noise=1.0), POSE, camera, 100.0, 1.0, 1.0)
-    whole, loose = (model(coupling=value).predict(evidence, POSE.translation, 'mug') for value in (1.0, 0.9))
+    whole, loose = (model(coupling=value).predict(evidence, POSE, 'mug') for value in (1.0, 0.9))
     np.testing.assert_allclose(loose[:3, :3], whole[:3, :3], atol=1e-15)
     np.testing.assert_allclose(loose[3:, 3:], whole[3:, 3:], atol=1e-15)
     np.testing.assert_allclose(loose[:3, 3:], 0.9 * whole[:3, 3:], atol=1e-15)
@@ -172,7 +184,7 @@ def test_a_hessian_without_inverse_gives_no_covariance(camera, objects):
     evidence = gather(predictions(objects[0].keypoints, camera), POSE, camera, 100.0, 1.0, 1.0)
     for wrong in (np.zeros((6, 6)), np.full((6, 6), np.nan), -np.eye(6)):
         blind = replace(evidence, hessian=wrong)
-        assert model().predict(blind, POSE.translation, 'mug') is None
+        assert model().predict(blind, POSE, 'mug') is None
 
 
 def test_the_symmetric_equivalent_has_the_covariance_of_its_own_origin():
@@ -223,7 +235,9 @@ def stored(tmp_path, network, objects, plain_file):
 
 def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     weights = np.random.default_rng(0).normal(size=(3, len(COLUMNS)))
-    wanted = model(weights, objects={'mug': np.array([0.1, 0.2, -0.3])})
+    wanted = replace(
+        model(weights, objects={'mug': np.array([0.1, 0.2, -0.3])}), views={'mug': np.arange(9.0).reshape(3, 3)}
+    )
     before = {path.name: path.read_bytes() for path in stored.iterdir() if path.name != 'bundle.yaml'}
     set_covariance(stored, model().record())
     manifest = stored / 'bundle.yaml'
@@ -234,6 +248,7 @@ def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     again = read_model(load_bundle(stored).covariance, 'bundle')
     np.testing.assert_allclose(again.weights, weights, atol=1e-6)
     np.testing.assert_allclose(again.objects['mug'], [0.1, 0.2, -0.3])
+    np.testing.assert_allclose(again.views['mug'], np.arange(9.0).reshape(3, 3))
     assert {path.name: path.read_bytes() for path in stored.iterdir() if path.name != 'bundle.yaml'} == before
 
 
@@ -248,6 +263,9 @@ def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     ({'coupling': 'tight'}, 'coupling: expected a finite number'),
     ({'objects': {'mug': [1]}}, 'objects.mug: expected 3 finite numbers'),
     ({'objects': {'cup': [0.0, 0.0, 0.0]}}, "'cup' is not an object"),
+    ({'views': {'mug': [0.0, 0.0, 0.0]}}, 'views.mug: expected 3 x 3 finite numbers'),
+    ({'views': [1.0]}, 'views must map names of objects to numbers'),
+    ({'views': {'cup': np.zeros((3, 3)).tolist()}}, "'cup' is not an object"),
 ])  # fmt: skip
 def test_a_covariance_that_cannot_be_meant_is_refused(stored, change, said):
     before = (stored / 'bundle.yaml').read_bytes()
