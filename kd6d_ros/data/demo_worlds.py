@@ -20,6 +20,7 @@ import numpy as np
 from kd6d_ros.data.bop_write import BopSceneWriter, detection_row, write_aside, write_rows
 from kd6d_ros.data.demo_object import OBJECT_NAME, build_demo_object
 from kd6d_ros.data.demo_world_views import OBJ_ID, views
+from kd6d_ros.data.mesh_files import mesh_ply
 from kd6d_ros.data.objects_yaml import write_objects_yaml
 from kd6d_ros.data.synth_models import model_info
 from kd6d_ros.errors import ConfigError, Kd6dError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kd6d_ros.data.bop_write import ImageRecord
-    from kd6d_ros.types import Mesh
 
 SPLIT = 'test'
 JPEG_QUALITY = 90
@@ -84,20 +84,10 @@ def _detection(scene: int, record: ImageRecord, rover: ObjectModel) -> dict[str,
 def _write_models(folder: Path, rover: ObjectModel) -> None:
     assert rover.mesh is not None
     folder.mkdir()
-    write_aside(folder / f'obj_{rover.obj_id:06d}.ply', _ply(rover.mesh).encode())
+    write_aside(folder / f'obj_{rover.obj_id:06d}.ply', mesh_ply(rover.mesh))
     info = {str(rover.obj_id): model_info(rover)}
     write_aside(folder / 'models_info.json', (json.dumps(info, indent=1) + '\n').encode())
     write_objects_yaml(folder, [rover])
-
-
-def _ply(mesh: Mesh) -> str:
-    """ASCII PLY in millimetres: shape only, which is all that scores are computed from."""
-    lines = ['ply', 'format ascii 1.0', f'element vertex {len(mesh.vertices)}']
-    lines += [f'property float {axis}' for axis in 'xyz']
-    lines += [f'element face {len(mesh.faces)}', 'property list uchar int vertex_indices', 'end_header']
-    lines += ['{:.4f} {:.4f} {:.4f}'.format(*row) for row in mesh.vertices * 1000.0]
-    lines += ['3 {} {} {}'.format(*row) for row in mesh.faces]
-    return '\n'.join(lines) + '\n'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from kd6d_ros.types import Mesh
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, ImageArray
 
-__all__ = ['MESH_SUFFIXES', 'decimate', 'load_mesh', 'sample_texture']
+__all__ = ['MESH_SUFFIXES', 'decimate', 'load_mesh', 'mesh_ply', 'sample_texture']
 
 MESH_SUFFIXES = ('.ply', '.obj', '.stl')
 MAX_MESH_BYTES = 1024**3
@@ -190,3 +190,13 @@ def _vertex_colours(loaded: Any, count: int) -> Optional[ImageArray]:
         return None
     colours = np.asarray(visual.vertex_colors, dtype=np.uint8)
     return np.ascontiguousarray(colours[:, :3]) if colours.shape[0] == count else None
+
+
+def mesh_ply(mesh: Mesh) -> bytes:
+    """Binary PLY in millimetres, as in BOP's models folders, with the colours of the vertices (a texture's at them)."""
+    colours = mesh.colours if mesh.texture is None or mesh.uv is None else sample_texture(mesh)
+    whole = trimesh.Trimesh(
+        np.asarray(mesh.vertices) * 1000.0, mesh.faces, vertex_colors=colours, process=False, validate=False
+    )
+    data: bytes = whole.export(file_type='ply')
+    return data

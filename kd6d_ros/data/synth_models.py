@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kd6d_ros.data.bop_write import write_aside
+from kd6d_ros.data.mesh_files import mesh_ply
 from kd6d_ros.data.objects_yaml import write_objects_yaml
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_models(models_dir: Path, job: SynthJob) -> None:
-    """Copy a BOP models folder's meshes and models_info.json, or describe a plain folder's objects."""
+    """Copy a BOP models folder's meshes and models_info.json, or write those of a plain folder's objects."""
     folder = job.out / 'models'
     folder.mkdir(parents=True, exist_ok=True)
     source = models_dir / 'models_info.json'
@@ -32,6 +33,9 @@ def write_models(models_dir: Path, job: SynthJob) -> None:
                 aside.replace(folder / path.name)
         write_aside(folder / 'models_info.json', source.read_bytes())
     else:
+        for model in job.models:
+            assert model.mesh is not None, 'load_objects read it'
+            write_aside(folder / f'obj_{model.obj_id:06d}.ply', mesh_ply(model.mesh))
         info = {str(model.obj_id): model_info(model) for model in job.models}
         write_aside(folder / 'models_info.json', (json.dumps(info, indent=1) + '\n').encode())
     write_objects_yaml(folder, job.models)  # names are not part of models_info.json

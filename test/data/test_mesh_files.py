@@ -12,9 +12,10 @@ pytest.importorskip('PIL')
 
 from PIL import Image
 
-from kd6d_ros.data.mesh_files import decimate, load_mesh, sample_texture
+from kd6d_ros.data.mesh_files import decimate, load_mesh, mesh_ply, sample_texture
 from kd6d_ros.errors import MeshError
 from kd6d_ros.geometry.meshes import diameter
+from kd6d_ros.geometry.ply import read_ply
 
 SQUARE = [(0, 0, 0), (100, 0, 0), (100, 80, 0), (0, 80, 0)]
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (10, 20, 30)]
@@ -321,3 +322,21 @@ def test_decimation_keeps_the_texture_of_a_cylinder_with_a_seam():
     baked = decimate(mesh, 1500, bake_texture=True)
     assert baked.texture is None
     assert baked.colours.shape == baked.vertices.shape
+
+
+@pytest.mark.parametrize('textured', [False, True])
+def test_a_mesh_written_as_ply_comes_back_in_metres_with_its_colours(tmp_path, textured):
+    if textured:
+        write_texture(tmp_path / 'skin.png')
+        mesh = load_mesh(write_obj(tmp_path))
+        colours = sample_texture(mesh)
+    else:
+        mesh = load_mesh(write_ply(tmp_path / 'square.ply', colours=COLOURS), scale_to_metres=0.001)
+        colours = mesh.colours
+    written = tmp_path / 'obj_000001.ply'
+    written.write_bytes(mesh_ply(mesh))
+    again = read_ply(written, 0.001)
+    np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-8)
+    np.testing.assert_array_equal(again.faces, mesh.faces)
+    np.testing.assert_array_equal(again.colours, colours)
+    assert mesh_ply(mesh) == written.read_bytes()
