@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.settings import EstimatorSettings
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Estimate, write the results, print a summary."""
     from pathlib import Path
 
-    from kd6d_ros.cli.output import check_folder, format_table, wants_table, write_json
+    from kd6d_ros.cli.output import check_folder
     from kd6d_ros.data.bop_run import DatasetRun, RunOptions
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.evaluation.results_csv import write_results
@@ -104,19 +104,25 @@ def run(args: argparse.Namespace) -> int:
     engine = make_engine(bundle, args.engine, args.precision, args.threads)
     estimates = work.run(engine, progress=progress_line)
     write_results(out, estimates)
-    summary = {**work.summary(), 'engine': engine.description, 'results': str(out)}
-    if wants_table(args):
-        print(format_table(['estimate', 'value'], [[key, _cell(value)] for key, value in summary.items()]))
-    write_json(summary, args.json)
+    print_summary(args, {**work.summary(), 'engine': engine.description, 'results': str(out)})
     return 0
 
 
-OWN = ('track', 'find', 'max_instances', 'objects')
-"""Settings that follow from the detections and the target list."""
+def print_summary(args: argparse.Namespace, summary: Mapping[str, Any]) -> None:
+    """As a table for people, and as JSON where `--json` says."""
+    from kd6d_ros.cli.output import format_table, wants_table, write_json
+
+    if wants_table(args):
+        print(format_table(['estimate', 'value'], [[key, _cell(value)] for key, value in summary.items()]))
+    write_json(summary, args.json)
 
 
-def chosen_settings(texts: Sequence[str]) -> EstimatorSettings:
-    """Settings of the estimator from texts NAME=VALUE.
+OWN = dict.fromkeys(('track', 'find', 'max_instances', 'objects'), 'follows from the detections and the targets')
+"""Settings that the command decides, and why."""
+
+
+def chosen_settings(texts: Sequence[str], own: Mapping[str, str] = OWN) -> EstimatorSettings:
+    """Settings of the estimator from texts NAME=VALUE; `own`: names that the command decides itself, with the reason.
 
     Raises:
         ConfigError: an unknown name (the nearest one is given), a wrong value, or one that the command decides.
@@ -128,8 +134,8 @@ def chosen_settings(texts: Sequence[str]) -> EstimatorSettings:
     values = {}
     for text in texts:
         name, value = parse_setting(text, f'--set {text}', 'min_score=0.3')
-        if name in OWN:
-            raise ConfigError(f'--set {text}: {name} follows from the detections and the targets')
+        if name in own:
+            raise ConfigError(f'--set {text}: {name} {own[name]}')
         values[name] = value
     return from_mapping(EstimatorSettings, values, '--set')
 

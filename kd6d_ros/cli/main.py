@@ -30,6 +30,7 @@ COMMANDS = {
     'calibrate': 'calibrate',
     'engine': 'engine',
     'info': 'info',
+    'predict': 'predict',
     'estimate': 'estimate',
     'evaluate': 'evaluate',
     'bench': 'bench',

@@ -7,14 +7,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from kd6d_ros.data.bop import BopDataset, BopScene, Target, read_detections, read_targets
 from kd6d_ros.data.bop_evaluation import check_sizes
+from kd6d_ros.data.photo_pictures import draw_estimate, write_jpeg
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import Estimate
-from kd6d_ros.geometry.draw import PALETTE, draw_pose
+from kd6d_ros.geometry.draw import draw_pose
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.object_meshes import object_meshes
 from kd6d_ros.inference.outlines import PURPOSE, Outlines
@@ -188,17 +188,8 @@ class DatasetRun:
             if truth.obj_id in known:
                 draw_pose(image, camera, known[truth.obj_id], truth.cam_from_obj, TRUTH_COLOUR, thickness=1, axes=False)
         for item in estimates:
-            model = known[item.obj_id]
-            colour = PALETTE[self.bundle.index(model.name) % len(PALETTE)]
-            label = f'{model.name} {item.score:.2f}'
-            draw_pose(image, camera, model, item.cam_from_obj, colour, label, thickness=1)
-        path = folder / f'{key[0]:06d}_{key[1]:06d}.jpg'
-        fine, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-        if not fine:
-            raise DatasetError(f'{path}: the overlay cannot be encoded')
-        aside = path.with_name(f'.{path.name}.part')
-        aside.write_bytes(data.tobytes())
-        aside.replace(path)
+            draw_estimate(image, camera, self.bundle, known[item.obj_id].name, item.score, item.cam_from_obj)
+        write_jpeg(folder / f'{key[0]:06d}_{key[1]:06d}.jpg', image)
 
     def summary(self) -> Dict[str, Any]:
         """What was done: counts, and milliseconds per image of pose estimation alone."""

@@ -21,8 +21,8 @@ import numpy as np
 
 from kd6d_ros.data.bop import BopDataset
 from kd6d_ros.errors import DatasetError
+from kd6d_ros.filled_aside import filled_aside
 from kd6d_ros.geometry.symmetries import canonical_pose
-from kd6d_ros.training.cache_folder import filled_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from kd6d_ros.training.cache_folder import filled_aside
+from kd6d_ros.filled_aside import filled_aside
 from kd6d_ros.training.dataset import Sample, make_sample
 from kd6d_ros.training.frames import FramePack
 from kd6d_ros.training.surface_targets import SurfaceTargets

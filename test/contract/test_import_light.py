@@ -49,7 +49,7 @@ def import_blocked(modules: list[str], blocked: tuple[str, ...]) -> subprocess.C
 
 @pytest.mark.parametrize(
     'room', ['*.py', 'geometry/**/*.py', 'inference/**/*.py', 'evaluation/**/*.py', 'benchmark/**/*.py',
-             'cli/**/*.py', 'data/bop*.py']
+             'cli/**/*.py', 'data/bop*.py', 'data/photo_*.py']
 )  # fmt: skip
 def test_robot_room_imports_without_torch_and_without_ros(room: str) -> None:
     modules = modules_of(room)

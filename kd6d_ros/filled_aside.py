@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING, Iterator
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @contextmanager
 def filled_aside(folder: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `folder` at the end; what an exception interrupts leaves nothing behind."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))  # two runs may fill one at once
+    aside = folder.with_name(f'.{folder.name}.{secrets.token_hex(8)}')  # two runs may fill one at once
+    aside.mkdir()
     try:
         yield aside
     except BaseException:
