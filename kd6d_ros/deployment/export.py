@@ -12,12 +12,12 @@ from kd6d_ros.deployment.bundle_meshes import bundle_meshes
 from kd6d_ros.deployment.export_data import check_request, open_data
 from kd6d_ros.deployment.onnx_export import rounded_weights
 from kd6d_ros.deployment.precisions import write_precisions
-from kd6d_ros.deployment.records import bundle_of_checkpoint
 from kd6d_ros.deployment.report import Progress, judge
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.bundle import write_bundle
 from kd6d_ros.inference.bundle_records import Bundle, NetworkSpec
 from kd6d_ros.networks.macs import count_macs
+from kd6d_ros.training.bundle_record import bundle_of_checkpoint
 from kd6d_ros.training.checkpoint import DenseCheckpoint, any_checkpoint
 from kd6d_ros.training.recipe import to_mapping
 from kd6d_ros.training.weights_file import read_weights_file

@@ -20,15 +20,14 @@ from kd6d_ros.training.dense_losses import (
     mask_loss,
     wrong_bits,
 )
-from kd6d_ros.training.dense_validation import validate_dense
 from kd6d_ros.training.module import PoseModule, mean_over_processes
+from kd6d_ros.training.validation import Validation, validate
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.surface_codes import CodeBook
     from kd6d_ros.training.data_module import Windows
     from kd6d_ros.training.dataset import Batch
     from kd6d_ros.training.recipe import Recipe
-    from kd6d_ros.training.validation import Validation
 
 MEMORY = 0.95
 """Share of a bit's error rate that stays from one step to the next."""
@@ -69,10 +68,8 @@ class DenseModule(PoseModule):
 
     def poses_held_out(self, data: Windows) -> Validation:
         network: DenseNetwork = self.average.network  # type: ignore[assignment]
-        return validate_dense(
-            network, self.recipe, data.objects, self.books, data.pack, list(data.validation),
-            self.recipe.train.validation_crops,
-        )  # fmt: skip
+        count = self.recipe.train.validation_crops
+        return validate(network, self.recipe, data.objects, data.pack, list(data.validation), count, self.books)
 
     def portable(self, network: DenseNetwork, data: Windows, facts: dict[str, Any]) -> DenseCheckpoint:
         return DenseCheckpoint(network, self.recipe, data.objects, facts, self.books)

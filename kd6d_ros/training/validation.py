@@ -14,56 +14,42 @@ import torch
 from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.evaluation.pose_errors import add, adi
 from kd6d_ros.geometry.cameras import make_camera
-from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
+from kd6d_ros.networks.dense_network import DenseNetwork
+from kd6d_ros.networks.deployed_dense import DeployedDense
 from kd6d_ros.networks.deployed_graph import DeployedGraph
-from kd6d_ros.networks.surface import SURFACE_STRIDE
-from kd6d_ros.types import Detection, LocalPredictions, RigidTransform
+from kd6d_ros.training.bundle_record import bundle_of
+from kd6d_ros.types import CodeMaps, Detection, LocalPredictions, RigidTransform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kd6d_ros.networks.keypoint_network import KeypointNetwork
+    from kd6d_ros.inference.surface_codes import CodeBook
+    from kd6d_ros.networks.make_network import AnyNetwork
     from kd6d_ros.training.frames import Frame, FramePack
     from kd6d_ros.training.recipe import Recipe
     from kd6d_ros.types import AnyArray, ObjectModel
 
 
 class TorchEngine:
-    """The network behind the robot side's engine interface, in float32 on the network's device."""
+    """A network of either kind behind the robot side's engine interface, in float32 on the network's device."""
 
     name = 'torch'
     precision = 'fp32'
     description = 'PyTorch, for validation'
 
-    def __init__(self, network: KeypointNetwork, max_cells: int) -> None:
-        self.graph = DeployedGraph(network, max_cells).eval()
+    def __init__(self, network: AnyNetwork, max_cells: int) -> None:
+        self.dense = isinstance(network, DenseNetwork)
+        graph = DeployedDense(network) if isinstance(network, DenseNetwork) else DeployedGraph(network, max_cells)
+        self.graph = graph.eval()
 
     @torch.no_grad()
     def run(self, image: AnyArray, classes: AnyArray) -> list[LocalPredictions]:
         device = next(self.graph.parameters()).device
         outputs = self.graph(torch.from_numpy(image).to(device), torch.from_numpy(classes).to(device))
-        arrays = [out.cpu().numpy() for out in outputs]
-        return [LocalPredictions(*(array[row] for array in arrays)) for row in range(len(image))]
-
-
-def bundle_of(recipe: Recipe, objects: tuple[ObjectModel, ...], parameters: int = 0) -> Bundle:
-    """The bundle record that a network of `recipe` has, without files."""
-    spec, inputs = recipe.network, recipe.input
-    levels = tuple(LevelSpec(s, a) for s, a in zip(spec.strides, spec.anchor_sizes, strict=True))
-    size = (inputs.frame_size[0], inputs.frame_size[1]) if inputs.frame_size else None
-    architecture = (
-        f'{spec.backbone} strides {list(spec.strides)} channels {spec.channels} x{spec.head_convs} {spec.norm}'
-        + (f' surface {spec.surface}' if spec.surface else '')
-    )
-    network = NetworkSpec(
-        inputs.crop_size, inputs.crop_padding, size, inputs.max_cells, levels,
-        parameters=parameters, architecture=architecture,
-        surface_stride=SURFACE_STRIDE if spec.surface else None,
-    )  # fmt: skip
-    decode = DecodeSpec(0.1, recipe.assignment.cells_per_object, recipe.assignment.sharpness)
-    return Bundle(recipe.name, objects, network, decode)
+        rows = zip(*(out.cpu().numpy() for out in outputs), strict=True)
+        return [LocalPredictions.of_codes(CodeMaps(*row)) if self.dense else LocalPredictions(*row) for row in rows]
 
 
 class Validation(NamedTuple):
@@ -85,18 +71,22 @@ class Validation(NamedTuple):
 
 
 def validate(
-    network: KeypointNetwork,
+    network: AnyNetwork,
     recipe: Recipe,
     objects: tuple[ObjectModel, ...],
     pack: FramePack,
     frames: Sequence[int],
     count: int,
+    books: Sequence[CodeBook] = (),
 ) -> Validation:
-    """Estimate poses on `frames` until `count` objects with at least 15 % visible have been looked at."""
+    """Estimate poses on `frames` until `count` objects with at least 15 % visible have been looked at.
+
+    books: surface codes of the objects, for a dense network.
+    """
     network.eval()
     engine = TorchEngine(network, recipe.input.max_cells)
     settings = EstimatorSettings(track=False, find=False)
-    estimator = PoseEstimator(bundle_of(recipe, objects), engine, settings)
+    estimator = PoseEstimator(bundle_of(recipe, objects, books), engine, settings)
     rng = np.random.default_rng(7)
     hits: dict[str, list[bool]] = {model.name: [] for model in objects}
     seen = accepted = 0

@@ -33,7 +33,6 @@ from code_engine import CodeEngine
 from kd6d_ros.benchmark import machine
 from kd6d_ros.cli.output import format_table
 from kd6d_ros.deployment.onnx_export import export_graph, rounded_weights
-from kd6d_ros.deployment.records import bundle_of_checkpoint
 from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference.code_files import write_codes
 from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
@@ -43,6 +42,7 @@ from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.networks.macs import count_macs
 from kd6d_ros.networks.make_network import make_network
 from kd6d_ros.networks.spec import NetworkSpec
+from kd6d_ros.training.bundle_record import bundle_of_checkpoint
 from kd6d_ros.training.checkpoint import Checkpoint, DenseCheckpoint
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe
 from kd6d_ros.types import Detection, RigidTransform

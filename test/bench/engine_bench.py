@@ -37,8 +37,8 @@ from kd6d_ros.inference.bundle_records import Bundle
 from kd6d_ros.inference.locate import find_bundle
 from kd6d_ros.networks.keypoint_network import KeypointNetwork
 from kd6d_ros.networks.spec import NetworkSpec
+from kd6d_ros.training.bundle_record import bundle_of
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe
-from kd6d_ros.training.validation import bundle_of
 from kd6d_ros.types import ObjectModel
 
 SIZE, CELLS = 256, 64

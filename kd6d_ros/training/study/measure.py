@@ -7,26 +7,24 @@ cells or pixels give, and one without a pose is a failure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kd6d_ros.data.detector_boxes import jitter_box
 from kd6d_ros.geometry.cameras import make_camera
-from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.settings import EstimatorSettings
-from kd6d_ros.training.checkpoint import DenseCheckpoint
-from kd6d_ros.training.dense_validation import pose_in_crop
-from kd6d_ros.training.validation import TorchEngine, bundle_of, is_hit, most_visible
+from kd6d_ros.training.bundle_record import bundle_of_checkpoint
+from kd6d_ros.training.validation import TorchEngine, is_hit, most_visible
 from kd6d_ros.types import Detection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kd6d_ros.training.checkpoint import AnyCheckpoint, Checkpoint
+    from kd6d_ros.training.checkpoint import AnyCheckpoint
     from kd6d_ros.training.frames import Frame, FramePack
-    from kd6d_ros.types import AnyArray, Camera, ImageArray, LocalPredictions, RigidTransform
+    from kd6d_ros.types import AnyArray, LocalPredictions, RigidTransform
 
 BOX_SEED = 7
 
@@ -74,48 +72,19 @@ class _Remembering:
         return answer
 
 
-class PoseFinder(Protocol):
-    """Finds the poses of objects in given boxes."""
+class PoseFinder:
+    """Finds the poses of objects in given boxes at several thresholds; the network sees every crop once."""
 
-    def poses(self, frame: Frame, targets: list[Target], stamp: float) -> list[dict[str, RigidTransform]]:
-        """Poses by object name, at each threshold."""
-
-
-class CornerPoses:
-    """Those of a keypoint network at several least cell scores; the network sees every crop once."""
-
-    def __init__(self, checkpoint: Checkpoint, thresholds: Sequence[float]) -> None:
+    def __init__(self, checkpoint: AnyCheckpoint, thresholds: Sequence[float]) -> None:
         self._engine = _Remembering(TorchEngine(checkpoint.network, checkpoint.recipe.input.max_cells))
-        bundle = bundle_of(checkpoint.recipe, checkpoint.objects)
+        bundle = bundle_of_checkpoint(checkpoint)
         self._estimators = [PoseEstimator(bundle, self._engine, open_gates(threshold)) for threshold in thresholds]
 
     def poses(self, frame: Frame, targets: list[Target], stamp: float) -> list[dict[str, RigidTransform]]:
+        """Poses by object name, at each threshold."""
         found = [_poses(estimator, frame, targets, stamp) for estimator in self._estimators]
         self._engine.forget()
         return found
-
-
-class CodePoses:
-    """Those of a dense network, which has one threshold."""
-
-    def __init__(self, checkpoint: DenseCheckpoint) -> None:
-        self._checkpoint = checkpoint
-
-    def pose(self, image: ImageArray, camera: Camera, box: AnyArray, index: int) -> RigidTransform | None:
-        """Of the object of class `index` in a box (4,) [px]; None: not found."""
-        inputs, books = self._checkpoint.recipe.input, self._checkpoint.books
-        crop = Crop.around_box(box, inputs.crop_padding, inputs.crop_size)
-        return pose_in_crop(self._checkpoint.network, image, camera, crop, index, books[index])
-
-    def poses(self, frame: Frame, targets: list[Target], stamp: float) -> list[dict[str, RigidTransform]]:
-        camera = make_camera(frame.matrix, frame.width, frame.height)
-        image, found = np.ascontiguousarray(frame.image), {}
-        for target in targets:
-            index = int(frame.class_index[target.row])
-            pose = self.pose(image, camera, target.box, index)
-            if pose is not None:
-                found[self._checkpoint.objects[index].name] = pose
-        return [found]
 
 
 def measure(
@@ -123,8 +92,7 @@ def measure(
 ) -> Measured:
     """Look at the first `count` objects of `pack`; of several instances of one object in a frame the most visible.
     `thresholds` (T,): least cell scores, or the one mask probability of dense networks."""
-    finder: PoseFinder
-    finder = CodePoses(checkpoint) if isinstance(checkpoint, DenseCheckpoint) else CornerPoses(checkpoint, thresholds)
+    finder = PoseFinder(checkpoint, thresholds)
     rng = np.random.default_rng(BOX_SEED)
     rows: list[tuple[float, ...]] = []
     hits: list[list[bool]] = []

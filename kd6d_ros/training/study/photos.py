@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kd6d_ros.data.bop import BopDataset, read_detections, read_targets
+from kd6d_ros.data.bop import BopDataset, read_targets
 from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
 from kd6d_ros.data.bop_run import DatasetRun, RunOptions
-from kd6d_ros.evaluation.records import Estimate
 from kd6d_ros.evaluation.scores import score_targets
-from kd6d_ros.training.checkpoint import DenseCheckpoint
-from kd6d_ros.training.study.measure import CodePoses, open_gates
-from kd6d_ros.training.validation import TorchEngine, bundle_of
+from kd6d_ros.training.bundle_record import bundle_of_checkpoint
+from kd6d_ros.training.study.measure import open_gates
+from kd6d_ros.training.validation import TorchEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kd6d_ros.data.bop import Target
+    from kd6d_ros.evaluation.records import Estimate
     from kd6d_ros.training.checkpoint import AnyCheckpoint
     from kd6d_ros.training.study.plan import StudySettings
     from kd6d_ros.types import AnyArray
@@ -50,7 +49,7 @@ def measure_photos(checkpoint: AnyCheckpoint, settings: StudySettings, threshold
     objects = load_evaluation_objects(folder, infos, sorted({target.obj_id for target in wanted}))
     truth = collect_targets(dataset, settings.photo_split, wanted, listed)
     per_threshold = [
-        score_targets(truth, estimates, objects) for estimates in _estimates(checkpoint, settings, wanted, thresholds)
+        score_targets(truth, estimates, objects) for estimates in _estimates(checkpoint, settings, thresholds)
     ]
     keys = [(score.scene_id, score.image_id) for score in per_threshold[0]]
     image = np.unique(np.array(keys), axis=0, return_inverse=True)[1].reshape(-1)
@@ -60,33 +59,12 @@ def measure_photos(checkpoint: AnyCheckpoint, settings: StudySettings, threshold
 
 
 def _estimates(
-    checkpoint: AnyCheckpoint, settings: StudySettings, wanted: list[Target], thresholds: Sequence[float]
+    checkpoint: AnyCheckpoint, settings: StudySettings, thresholds: Sequence[float]
 ) -> Iterator[list[Estimate]]:
     """Those at each of the thresholds."""
     photos, boxes = Path(settings.photos), Path(settings.photo_detections)
-    if isinstance(checkpoint, DenseCheckpoint):
-        yield _dense_estimates(checkpoint, settings, wanted)
-        return
     engine = TorchEngine(checkpoint.network, checkpoint.recipe.input.max_cells)
-    bundle = bundle_of(checkpoint.recipe, checkpoint.objects)
+    bundle = bundle_of_checkpoint(checkpoint)
     for threshold in thresholds:
         options = RunOptions(photos, settings.photo_split, detections=boxes, settings=open_gates(threshold))
         yield DatasetRun(bundle, options).run(engine)
-
-
-def _dense_estimates(checkpoint: DenseCheckpoint, settings: StudySettings, wanted: list[Target]) -> list[Estimate]:
-    """Of every target as many as it asks for, in the detector's best boxes."""
-    finder, dataset = CodePoses(checkpoint), BopDataset.open(Path(settings.photos))
-    detections = read_detections(Path(settings.photo_detections))
-    index_of = {model.obj_id: index for index, model in enumerate(checkpoint.objects)}
-    found = []
-    for target in wanted:
-        key = target.scene_id, target.image_id
-        boxes = [item for item in detections.get(key, []) if item.obj_id == target.obj_id][: target.count]
-        scene = dataset.scene(settings.photo_split, target.scene_id)
-        image, camera = scene.image(target.image_id), scene.camera(target.image_id)
-        for item in boxes:
-            pose = finder.pose(image, camera, item.box, index_of[target.obj_id])
-            if pose is not None:
-                found.append(Estimate(*key, target.obj_id, item.score, pose))
-    return found
