@@ -12,8 +12,9 @@ import ctypes
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """Names of <malloc.h>."""
-LIMITS = {MMAP_THRESHOLD: 1 << 30, TRIM_THRESHOLD: (1 << 31) - 1, TOP_PAD: 64 << 20}
-"""Bytes: blocks up to the first come from the heap, which is not cut below the second and grows by the third."""
+LIMITS = {MMAP_THRESHOLD: (1 << 30, 32 << 20), TRIM_THRESHOLD: ((1 << 31) - 1,), TOP_PAD: (64 << 20,)}
+"""Bytes, the first that the library takes: blocks up to the first limit come from the heap (an older glibc allows 32 MiB
+at most), which is not cut below the second and grows by the third."""
 
 
 def keep_freed_memory() -> bool:
@@ -22,4 +23,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return all(mallopt(name, value) == 1 for name, value in LIMITS.items())
+    taken = [any(mallopt(name, value) == 1 for value in values) for name, values in LIMITS.items()]
+    return all(taken)
