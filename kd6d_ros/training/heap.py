@@ -13,8 +13,8 @@ import ctypes
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """Names of <malloc.h>."""
 LIMITS = {MMAP_THRESHOLD: (1 << 30, 32 << 20), TRIM_THRESHOLD: ((1 << 31) - 1,), TOP_PAD: (64 << 20,)}
-"""Bytes, the first that the library takes: blocks up to the first limit come from the heap (an older glibc allows 32 MiB
-at most), which is not cut below the second and grows by the third."""
+"""Bytes, the first that the library takes: blocks up to the first limit come from the heap (32 MiB at most in an older
+glibc), which is not cut below the second and grows by the third."""
 
 
 def keep_freed_memory() -> bool:
