@@ -25,7 +25,7 @@ wrong one no worse. --set changes its settings (config/pose.yaml says what they 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser of ``kd6d``."""
-    from kd6d_ros.cli.output import ENGINES, add_json_argument
+    from kd6d_ros.cli.output import add_engine_arguments, add_json_argument
 
     parser = subparsers.add_parser(
         'estimate',
@@ -59,9 +59,7 @@ def add_parser(subparsers: Any) -> None:
         '--overlay-count', type=int, default=12, metavar='N', help='how many pictures (default: %(default)s)'
     )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of the target list')
-    parser.add_argument('--engine', default='auto', help=f'inference engine: {ENGINES} (default: %(default)s)')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: %(default)s)")
-    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
+    add_engine_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(handler=run)
 

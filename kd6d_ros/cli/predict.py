@@ -18,7 +18,7 @@ quaternions x y z w, camera frame) and a picture of every photo.
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser of ``kd6d``."""
-    from kd6d_ros.cli.output import ENGINES, add_json_argument
+    from kd6d_ros.cli.output import add_engine_arguments, add_json_argument
 
     parser = subparsers.add_parser(
         'predict',
@@ -37,9 +37,7 @@ def add_parser(subparsers: Any) -> None:
                         help='a setting of the estimator, e.g. min_score=0.3; may be given several times')  # fmt: skip
     parser.add_argument('--models', metavar='DIR', help='BOP models folder (mm) for --set fit_outline=true')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images by name')
-    parser.add_argument('--engine', default='auto', help=f'inference engine: {ENGINES} (default: %(default)s)')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: %(default)s)")
-    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
+    add_engine_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(handler=run)
 

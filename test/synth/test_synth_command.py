@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 from kd6d_ros.cli.main import main
-from kd6d_ros.data.bop import BopDataset, Target
-from kd6d_ros.data.bop_evaluation import collect_targets, load_evaluation_objects, models_folder
+from kd6d_ros.data.bop import BopDataset
 from kd6d_ros.data.objects import load_objects
 from kd6d_ros.errors import ConfigError
-from kd6d_ros.evaluation.records import Estimate
-from kd6d_ros.evaluation.scores import score_targets
 
 trimesh = pytest.importorskip('trimesh', reason="mesh files need pip install 'kd6d_ros[synth]'")
 pytestmark = pytest.mark.render
@@ -55,19 +52,6 @@ def dataset(workshop, tmp_path_factory, renderer):
     out = tmp_path_factory.mktemp('set') / 'out'
     assert synth(workshop, out) == 0
     return out
-
-
-def test_the_meshes_of_a_plain_folder_are_there_to_score_with(workshop, dataset):
-    opened = BopDataset.open(dataset)
-    found = load_evaluation_objects(*models_folder(opened), [1, 2])
-    for model in load_objects(workshop / 'models'):
-        np.testing.assert_allclose(found[model.obj_id].vertices, model.mesh.vertices, atol=1e-7)
-        assert found[model.obj_id].diameter == pytest.approx(model.diameter)
-    scene = opened.scene('train', 0)
-    wanted = [Target(0, image, item.obj_id, 1) for image in scene.image_ids for item in scene.annotations(image)[:1]]
-    truth = collect_targets(opened, 'train', wanted, dataset)
-    exact = [Estimate(t.scene_id, t.image_id, t.obj_id, 1.0, t.truths[0].cam_from_obj) for t in truth]
-    assert all(score.hit_add for score in score_targets(truth, exact, found))
 
 
 def content(folder):

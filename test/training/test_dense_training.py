@@ -25,7 +25,6 @@ from kd6d_ros.networks.dense_network import DenseNetwork, DenseOutput  # noqa: E
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training import dense_losses as losses  # noqa: E402
-from kd6d_ros.training.bundle_record import bundle_of  # noqa: E402
 from kd6d_ros.training.checkpoint import (  # noqa: E402
     Checkpoint,
     DenseCheckpoint,
@@ -40,7 +39,6 @@ from kd6d_ros.training.frames import FramePack, pack_frames  # noqa: E402
 from kd6d_ros.training.recipe import DataRecipe, InputRecipe, Recipe, SamplingRecipe, load_recipe  # noqa: E402
 from kd6d_ros.training.run import train  # noqa: E402
 from kd6d_ros.training.surface_targets import BACKGROUND, UNKNOWN, surface_targets  # noqa: E402
-from kd6d_ros.training.validation import TorchEngine  # noqa: E402
 from kd6d_ros.training.weights_file import read_weights_file  # noqa: E402
 from kd6d_ros.types import RigidTransform, Symmetries  # noqa: E402
 
@@ -284,23 +282,6 @@ def test_students_learn_one_batch_by_heart(pack, book, backbone):
 def test_the_described_teacher_learns_one_batch_by_heart(pack, book):
     module, batch = overfit(pack, book, recipe_of('resnet34', 'aspp', 32, 256), steps=30, lr=1e-3)
     check_learnt(module, batch, least_bits=4)
-
-
-def test_validation_reads_the_code_maps_that_the_robot_gets(book):
-    torch.manual_seed(0)
-    recipe = recipe_of('darknet_tiny_h')
-    network = DenseModule(recipe, (book,)).network.eval()
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    cells = TorchEngine(network, 0).run(images, np.ones((2, 1), bool))
-    with torch.no_grad():
-        output = network(torch.from_numpy(images).permute(0, 3, 1, 2).float())
-    bundle = bundle_of(recipe, (MODEL,), (book,))
-    side = 64 // bundle.network.code_stride
-    for row, answer in enumerate(cells):
-        assert answer.codes.mask.shape == (side, side)
-        np.testing.assert_allclose(answer.codes.mask, torch.sigmoid(output.mask[row, 0]), atol=1e-6)
-        np.testing.assert_allclose(answer.codes.code, torch.sigmoid(output.code[row, 0]), atol=1e-6)
-    assert (bundle.kind, bundle.books, bundle.decode.score_threshold) == ('dense', (book,), 0.5)
 
 
 # --- the way through the command ----------------------------------------------------------------------------------
