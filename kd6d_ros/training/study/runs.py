@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+import torch
 
 from kd6d_ros.errors import TrainingError
 from kd6d_ros.networks.backbones import parameter_count
@@ -83,6 +85,9 @@ def do_run(plan: StudyPlan, job: Job) -> dict[str, Any]:
     """Train and measure one run in this process; returns its record."""
     recipe, folder = plan.recipe(job), plan.folder / job.key
     start = time.monotonic()
+    if recipe.train.threads:  # runs beside each other must not wait for threads that have no core
+        cv2.setNumThreads(recipe.train.threads)
+        torch.set_num_threads(recipe.train.threads)
     if not (folder / 'final.pt').is_file():
         train(recipe, resume=(folder / 'last.ckpt').is_file())
     checkpoint = load_any_checkpoint(folder / 'final.pt')
