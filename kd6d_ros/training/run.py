@@ -23,7 +23,6 @@ from kd6d_ros.training.checkpoint import DenseCheckpoint, save_checkpoint
 from kd6d_ros.training.data_module import Windows
 from kd6d_ros.training.dense_module import DenseModule
 from kd6d_ros.training.distillation import DenseDistillationModule, DistillationModule, UnderTeacher
-from kd6d_ros.training.heap import keep_freed_memory
 from kd6d_ros.training.load_teacher import load_teacher
 from kd6d_ros.training.module import KeypointModule, PoseModule
 from kd6d_ros.training.recipe import Recipe, load_recipe, to_mapping
@@ -71,7 +70,6 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     """
     folder = recipe.folder
     last = folder / 'last.ckpt'
-    keep_freed_memory()
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision('high')
     if recipe.train.threads:
