@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     options = PhotoOptions(Path(args.images), settings, meshes, args.limit)
     work = PhotoRun(bundle, read_camera(Path(args.camera)), options)
     engine = make_engine(bundle, args.engine, args.precision, args.threads)
-    with filled_aside(out) as folder:
+    with filled_aside(out.resolve()) as folder:  # an empty working folder has no name to put another one beside
         record = {'bundle': bundle.name, 'images': work.run(engine, folder / 'pictures', progress_line)}
         write_aside(folder / 'poses.json', (json.dumps(record, indent=1) + '\n').encode())
     print_summary(args, {**work.summary(), 'out': str(out)})

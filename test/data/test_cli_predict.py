@@ -111,6 +111,14 @@ def test_photos_without_the_object_have_no_poses_but_count(engine, photos, camer
     assert (record['images'], record['images_with_a_pose'], record['poses']) == (2, 0, 0)
 
 
+def test_an_empty_working_folder_will_do(engine, photos, camera_json, tmp_path, monkeypatch):
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert predict(photos, camera_json, '.', '--limit', '1') == 0
+    assert sorted(path.name for path in here.iterdir()) == ['pictures', 'poses.json']
+
+
 def test_every_kind_of_camera_file_is_read(tmp_path, camera_json):
     plain = read_camera(camera_json)
     assert (plain.width, plain.height, plain.model) == (640, 480, 'none')
