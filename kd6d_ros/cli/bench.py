@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--bag', required=True, type=Path, help='bag folder, .mcap or .db3 file')
     parser.add_argument('--bundle', required=True, action='append', help='bundle; repeat to compare')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='new folder of report, JSON and bag')
-    parser.add_argument('--precision', action='append', help="a bundle's precision; repeat to compare (default: fp32)")
+    parser.add_argument('--precision', action='append', help="a bundle's, or auto; repeat to compare (default: fp32)")
     parser.add_argument('--engine', action='append', help=f'{ENGINES}; repeat to compare (default: auto)')
     parser.add_argument('--threads', action='append', type=int, metavar='N', help='CPU threads; repeat to compare')
     parser.add_argument('--rounds', type=int, default=3, metavar='N', help='passes over the bag (default: 3)')

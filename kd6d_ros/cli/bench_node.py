@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--bundle', required=True, help='bundle folder or installed name')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='new folder of report, JSON, bag, logs')
     parser.add_argument('--rate', type=float, default=1.0, help='replay speed, 1.0 = as recorded')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: fp32)")
+    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions, or auto (default: fp32)")
     parser.add_argument('--engine', default='auto', help=f'{ENGINES} (default: auto)')
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
     parser.add_argument('--image', metavar='TOPIC', help='image topic (default: the only one)')

@@ -30,7 +30,7 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--engine``, ``--precision`` and ``--threads``, for ``inference.engines.select.make_engine``."""
     parser.add_argument('--engine', default='auto', help=f'inference engine: {ENGINES} (default: %(default)s)')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: %(default)s)")
+    parser.add_argument('--precision', default='fp32', help="one of the bundle's, or auto (default: %(default)s)")
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
 
 

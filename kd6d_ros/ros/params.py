@@ -54,7 +54,7 @@ NODE_PARAMETERS = (
         'Folder with meshes for the markers: obj_000001.ply ... in millimetres (BOP). Empty: those of the bundle.',
     ),
     ParameterSpec('engine', AUTO, 'Inference engine; auto takes the fastest that is ready here.', choices=ENGINES),
-    ParameterSpec('precision', 'fp32', 'Precision of the engine, one that the bundle holds.'),
+    ParameterSpec('precision', AUTO, "One of the bundle's; auto: the fastest that this machine computes as measured."),
     ParameterSpec('threads', 0, 'CPU threads of the engine; 0 leaves the choice to it.', 0, 256),
     ParameterSpec('image_transport', 'raw', 'Which image topic to read.', choices=('raw', 'compressed')),
     ParameterSpec(

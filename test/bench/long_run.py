@@ -33,7 +33,7 @@ ASKED = 'asked.jsonl'
 
 
 def long_run(
-    seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path, precision: str = 'fp32'
+    seconds: float, rate_hz: float, out: Path, bundle: Path, bag: Path, precision: str = 'auto'
 ) -> dict[str, Any]:
     """One run; figures and verdict as plain values.
 
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument('--rate', type=float, default=30.0, help='images per second')
     parser.add_argument('--out', type=Path, default=Path('runs/long'), help='folder of the logs')
     parser.add_argument('--bundle', type=Path, default=ROOT / 'models' / 'demo')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions")
+    parser.add_argument('--precision', default='auto', help="one of the bundle's precisions, or auto")
     parser.add_argument('--bag', type=Path, default=ROOT / 'models' / 'demo_bag', help='with ground truth')
     parser.add_argument('--json', type=Path, default=None, metavar='FILE', help='the result as one JSON object')
     options = parser.parse_args()

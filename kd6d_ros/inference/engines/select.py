@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 from typing import TYPE_CHECKING, Callable, List, Optional
@@ -10,6 +11,12 @@ from kd6d_ros.errors import ConfigError, EngineError
 from kd6d_ros.inference.engines.cache_folder import private_folder
 from kd6d_ros.inference.engines.engine_cache import EngineCache, NotBuiltError
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT
+from kd6d_ros.inference.engines.precision_choice import (
+    AUTO,
+    built_precisions,
+    graphics_precision,
+    processor_precision,
+)
 from kd6d_ros.inference.engines.tensorrt_build import CPU_ONLY, BuildOptions, EngineSource
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ def make_engine(
     Args:
         engine: one of ENGINES.
         precision: one of the bundle's precisions; 'int8' means 'int8-cpu' on a processor, where the bundle has it.
+            'auto': the fastest that this machine computes as the exporter measured it (see ``precision_choice``).
         threads: CPU threads of the network; None lets the engine choose.
         notify: takes lines about a build under way; None: warnings of the module ``logging``.
 
@@ -52,10 +60,11 @@ def make_engine(
         raise ConfigError(f'engine {engine!r}: expected one of {", ".join(ENGINES)}')
     if threads is not None and not 1 <= threads <= 256:
         raise ConfigError(f'threads: expected 1 .. 256, got {threads}')
-    bundle.engine_path(precision if precision in bundle.engines else bundle.cpu_precision(precision))
+    if precision != AUTO:
+        bundle.engine_path(precision if precision in bundle.engines else bundle.cpu_precision(precision))
     say = logging.getLogger(__name__).warning if notify is None else notify
     if engine in NATIVE:
-        return _native(bundle, precision, NATIVE[engine], say)
+        return _native(bundle, graphics_precision(bundle) if precision == AUTO else precision, NATIVE[engine], say)
     if engine != 'auto':
         return _onnxruntime(bundle, precision, threads, ONNXRUNTIME[engine])
     return _best(bundle, precision, threads, say)
@@ -92,11 +101,7 @@ def engine_source(
 def _best(bundle: Bundle, precision: str, threads: Optional[int], notify: Notify) -> Engine:
     reasons: List[str] = []
     found: Optional[Engine] = None
-    ways: List[Callable[[], Engine]] = [
-        lambda: _ready(bundle, precision, notify),
-        lambda: _onnxruntime(bundle, precision, threads, CUDA),
-    ]
-    for way in ways if precision in bundle.engines and precision not in CPU_ONLY else ():
+    for way in _ways(bundle, precision, threads, notify):
         found = _tried(way, reasons)
         if found is not None:
             break
@@ -106,6 +111,19 @@ def _best(bundle: Bundle, precision: str, threads: Optional[int], notify: Notify
     if reasons:
         found.description += f' (auto: {reasons[0]})'
     return found
+
+
+def _ways(bundle: Bundle, precision: str, threads: Optional[int], notify: Notify) -> List[Callable[[], Engine]]:
+    """How a GPU could run it, best first."""
+    if precision == AUTO:
+        built = built_precisions(bundle)
+        usual = [name for name in built if name in ('fp16', 'fp32')][-1:]
+    else:
+        built = usual = [precision] if precision in bundle.engines and precision not in CPU_ONLY else []
+    return [
+        *(functools.partial(_ready, bundle, name, notify) for name in built),
+        *(functools.partial(_onnxruntime, bundle, name, threads, CUDA) for name in usual),
+    ]
 
 
 def _tried(way: Callable[[], Engine], reasons: List[str]) -> Optional[Engine]:
@@ -138,5 +156,7 @@ def _native(
 def _onnxruntime(bundle: Bundle, precision: str, threads: Optional[int], provider: str) -> Engine:
     from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
 
+    if precision == AUTO:
+        precision = processor_precision(bundle) if provider == CPU else graphics_precision(bundle)
     precision = bundle.cpu_precision(precision) if provider == CPU else precision
     return OnnxRuntimeEngine(bundle, bundle.engine_path(precision), precision, threads, provider)
