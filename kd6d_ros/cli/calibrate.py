@@ -45,39 +45,59 @@ def add_parser(subparsers: Any) -> None:
         help='file of boxes in each data set folder (default: the boxes of the visible parts, jittered)',
     )  # fmt: skip
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of each')
-    parser.add_argument('--precision', default='fp32', help="one of the bundle's precisions (default: %(default)s)")
+    parser.add_argument(
+        '--precision', nargs='+', default=[], metavar='P',
+        help="the bundle's precisions to do it for, each has its own errors (default: what nodes run on a processor "
+        'like this one: fp32, and int8-cpu where the bundle has it)',
+    )  # fmt: skip
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads of the network')
     add_json_argument(parser)
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from kd6d_ros.errors import ConfigError
-    from kd6d_ros.inference.bundle import load_bundle, set_covariance
+    from kd6d_ros.inference.bundle import load_bundle
     from kd6d_ros.inference.locate import find_bundle
 
     folder = find_bundle(args.bundle)
-    bundle = load_bundle(folder, with_covariance=not args.dataset)
-    _check(args, bundle)
-    record: dict[str, Any] = {'bundle': bundle.name}
-    if args.dataset:
-        from kd6d_ros.deployment.calibration import evaluate, fit
-
-        samples = _collect(args, bundle, args.dataset)
-        model = fit(samples, bundle.objects)
-        record['fitted'] = evaluate(samples, model)
-        facts = {'poses': len(samples), 'wrong': round(record['fitted']['wrong'], 4)}
-        bundle = set_covariance(folder, {**model.record(), 'calibrated_on': facts})
-        _say(args, f'fitted to {len(samples)} published poses; {folder} has a covariance now')
-    if args.test:
-        if bundle.covariance is None:
-            raise ConfigError(f'{folder}: the bundle has no covariance; fit one with --dataset')
-        record['test'] = _measured(args, bundle)
+    bundle = load_bundle(folder, with_covariance=bool(args.precision) or not args.dataset)
+    precisions = list(dict.fromkeys(args.precision or _usual(bundle)))
+    _check(args, bundle, precisions)
+    record: dict[str, Any] = {'bundle': bundle.name, 'precisions': {}}
+    for precision in precisions:
+        found = record['precisions'][precision] = {}
+        if args.dataset:
+            bundle, found['fitted'] = _fitted(args, bundle, folder, precision)
+        if args.test:
+            found['test'] = _measured(args, bundle, precision)
     write_json(record, args.json)
     return 0
 
 
-def _check(args: argparse.Namespace, bundle: Bundle) -> None:
+def _usual(bundle: Bundle) -> list[str]:
+    """FP32, and what 'auto' runs here."""
+    from kd6d_ros.inference.engines.precision_choice import processor_precision
+
+    return [*(name for name in ('fp32',) if name in bundle.engines), processor_precision(bundle)]
+
+
+def _fitted(args: argparse.Namespace, bundle: Bundle, folder: Path, precision: str) -> tuple[Bundle, dict[str, Any]]:
+    """The bundle with a covariance for a precision, written, and how well it fits."""
+    from kd6d_ros.deployment.calibration import evaluate, fit
+    from kd6d_ros.inference.bundle import set_covariance
+    from kd6d_ros.inference.covariance import with_record
+
+    samples = _collect(args, bundle, args.dataset, precision)
+    model = fit(samples, bundle.objects)
+    fitted = evaluate(samples, model)
+    facts = {'poses': len(samples), 'wrong': round(fitted['wrong'], 4), 'precision': precision}
+    own = {**model.record(), 'calibrated_on': facts}
+    changed = set_covariance(folder, with_record(bundle.covariance, precision, own))
+    _say(args, f'{precision}: fitted to {len(samples)} published poses; {folder} has a covariance now')
+    return changed, fitted
+
+
+def _check(args: argparse.Namespace, bundle: Bundle, precisions: list[str]) -> None:
     from kd6d_ros.errors import ConfigError
 
     if not args.dataset and not args.test:
@@ -90,15 +110,18 @@ def _check(args: argparse.Namespace, bundle: Bundle) -> None:
             raise ConfigError(f'--test {folder}: is what the covariance is fitted to; render another set')
     if args.limit is not None and args.limit < 1:
         raise ConfigError('--limit must be at least 1')
-    bundle.engine_path(args.precision)
+    if not args.dataset and bundle.covariance is None:
+        raise ConfigError(f'{bundle.folder}: the bundle has no covariance; fit one with --dataset')
+    for precision in precisions:
+        bundle.engine_path(precision)
 
 
-def _collect(args: argparse.Namespace, bundle: Bundle, datasets: list[Path]) -> list[PoseSample]:
+def _collect(args: argparse.Namespace, bundle: Bundle, datasets: list[Path], precision: str) -> list[PoseSample]:
     from kd6d_ros.cli.estimate import progress_line
     from kd6d_ros.data.pose_samples import collect_samples
     from kd6d_ros.inference.engines.select import make_engine
 
-    engine = make_engine(bundle, 'auto', args.precision, args.threads)
+    engine = make_engine(bundle, 'auto', precision, args.threads)
     out = []
     for dataset in datasets:
         boxes = dataset / args.detections if args.detections else None
@@ -106,15 +129,17 @@ def _collect(args: argparse.Namespace, bundle: Bundle, datasets: list[Path]) -> 
     return out
 
 
-def _measured(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
+def _measured(args: argparse.Namespace, bundle: Bundle, precision: str) -> dict[str, Any]:
     """Coverage on the test set, printed."""
     from kd6d_ros.deployment.calibration import evaluate
     from kd6d_ros.evaluation.coverage import TABLE_HEADER, table
-    from kd6d_ros.inference.covariance import read_model
+    from kd6d_ros.inference.covariance import read_model, record_of
 
     assert bundle.covariance is not None
-    found = evaluate(_collect(args, bundle, args.test), read_model(bundle.covariance, bundle.name))
+    model = read_model(record_of(bundle.covariance, precision), bundle.name)
+    found = evaluate(_collect(args, bundle, args.test, precision), model)
     if wants_table(args):
+        print(f'{precision}:')
         print(format_table(TABLE_HEADER, table(found)))
         gain = found['nll_best_constant'] - found['nll']
         wrong, ranks = 100 * found['wrong'], [found['rank_position'], found['rank_rotation']]

@@ -15,7 +15,7 @@ from kd6d_ros.inference.bundle_records import (
     Bundle,
     Measured,
 )
-from kd6d_ros.inference.covariance import read_model
+from kd6d_ros.inference.covariance import PRECISIONS, read_model
 from kd6d_ros.inference.network_schema import read_decode, read_network
 from kd6d_ros.types import ContinuousSymmetry, ObjectModel, RigidTransform, Symmetries
 
@@ -98,13 +98,17 @@ def _covariance(field: Field, names: List[str]) -> Optional[Dict[str, Any]]:
     if field.is_null:
         return None
     record = _free(field)
-    try:
-        model = read_model(record)
-    except BundleError as error:
-        field.fail(str(error))
-    for name in [*model.objects, *model.views]:
-        if name not in names:
-            field.fail(f'{name!r} is not an object of this bundle')
+    own = record.get(PRECISIONS) or {}
+    if not isinstance(own, dict) or not all(isinstance(item, dict) for item in own.values()):
+        field.fail(f'{PRECISIONS} must map names of precisions to records')
+    for precision, item in [('', record), *own.items()]:
+        try:
+            model = read_model(item, precision)
+        except BundleError as error:
+            field.fail(str(error))
+        for name in [*model.objects, *model.views]:
+            if name not in names:
+                field.fail(f'{name!r} is not an object of this bundle')
     return record
 
 

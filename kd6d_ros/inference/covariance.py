@@ -38,6 +38,10 @@ GROUP_OF_AXIS = np.array([0, 0, 1, 2, 2, 2])
 
 COLUMNS = (*FEATURES, *(f'geometry_{name}' for name in GROUPS), *(f'scatter_{name}' for name in GROUPS))
 KIND = 'log_linear_by_view'
+PRECISIONS = 'precisions'
+"""Key of a bundle's covariance: records of precisions whose errors differ from those that the rest was fitted to."""
+LIKE = {'int8': 'int8-cpu', 'int8-cpu': 'int8'}
+"""Precisions that round alike: what was fitted to one holds for the other, better than what was fitted to FP32."""
 RIDGE = 1e-6
 FARTHEST = 4.0
 LEAST_VARIANCE = 1e-24
@@ -113,6 +117,21 @@ def read_model(record: Mapping[str, Any], where: str = '') -> CovarianceModel:
     if not 0 <= coupling <= 1:
         raise BundleError(f'{where}covariance.coupling must be 0 to 1')
     return CovarianceModel(**values, objects=own, coupling=coupling, views=views)
+
+
+def record_of(covariance: Mapping[str, Any], precision: str) -> Mapping[str, Any]:
+    """The record in a bundle's `covariance` that counts for poses of `precision`."""
+    own: Mapping[str, Mapping[str, Any]] = covariance.get(PRECISIONS) or {}
+    return own.get(precision) or own.get(LIKE.get(precision, ''), covariance)
+
+
+def with_record(covariance: Optional[Mapping[str, Any]], precision: str, record: Mapping[str, Any]) -> Dict[str, Any]:
+    """A bundle's `covariance` with a new record for `precision`. That of FP32, and the first one there is, count for
+    all precisions without one of their own."""
+    own = dict((covariance or {}).get(PRECISIONS) or {})
+    if covariance is None or precision == 'fp32':
+        return {**record, PRECISIONS: own} if own else dict(record)
+    return {**covariance, PRECISIONS: {**own, precision: dict(record)}}
 
 
 def _by_object(record: Mapping[str, Any], key: str, shape: Tuple[int, ...], where: str) -> Dict[str, FloatArray]:

@@ -67,7 +67,7 @@ class PoseEstimator:
         self.bundle, self.engine = bundle, engine
         self.settings = (settings or EstimatorSettings()).resolved(bundle.decode)
         # No covariance was calibrated on poses that were fitted to outlines.
-        self._uncertainty = Uncertainty(bundle, keep_evidence, unlike=self.settings.fit_outline)
+        self._uncertainty = Uncertainty(bundle, engine.precision, keep_evidence, unlike=self.settings.fit_outline)
         names = self.settings.objects or bundle.names
         self._wanted = [bundle.index(name) for name in names]
         decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)

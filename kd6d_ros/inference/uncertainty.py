@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 from kd6d_ros.inference import gates
-from kd6d_ros.inference.covariance import after_symmetry, read_model
+from kd6d_ros.inference.covariance import after_symmetry, read_model, record_of
 from kd6d_ros.inference.evidence import CodePredictions, gather, gather_codes
 
 if TYPE_CHECKING:
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 class Uncertainty:
     """Covariances for a bundle that was calibrated, none for another one."""
 
-    def __init__(self, bundle: Bundle, keep_evidence: bool, unlike: bool = False) -> None:
-        """`unlike`: the poses are not of the kind that the bundle was calibrated on, so none gets a covariance.
+    def __init__(self, bundle: Bundle, precision: str, keep_evidence: bool, unlike: bool = False) -> None:
+        """
+        Args:
+            precision: what the engine really computes in.
+            unlike: the poses are not of the kind that the bundle was calibrated on, so none gets a covariance.
 
         Raises:
             BundleError: the bundle's covariance cannot be read.
         """
         calibrated = bundle.covariance is not None and not unlike
-        self._model = read_model(bundle.covariance or {}, bundle.name) if calibrated else None
+        record = record_of(bundle.covariance or {}, precision)
+        self._model = read_model(record, bundle.name) if calibrated else None
         self._keep = keep_evidence
         self.evidence: Tuple[Evidence, ...] = ()
         """Of the last call, in the order of its poses; empty unless it is kept."""

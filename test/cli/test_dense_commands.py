@@ -1,6 +1,9 @@
 """The commands of the robot with a dense bundle: none of them knows the kind."""
 
+import hashlib
 import json
+import re
+import shutil
 
 import cv2
 import numpy as np
@@ -90,8 +93,28 @@ def test_calibrate_gives_a_dense_bundle_its_covariance(tmp_path, folder, capsys)
     bundle = load_bundle(folder)
     assert bundle.covariance['calibrated_on']['poses'] == 102
     assert len(bundle.books) == 1
-    measured = json.loads((tmp_path / 'facts.json').read_text())['test']
-    assert measured['without_covariance'] == 0
+    measured = json.loads((tmp_path / 'facts.json').read_text())['precisions']
+    assert list(measured) == ['fp32']
+    assert measured['fp32']['test']['without_covariance'] == 0
+    # A precision that is named gets a record of its own, and the others keep theirs.
+    shutil.copy(folder / 'model_fp32.onnx', folder / 'model_int8_cpu.onnx')
+    manifest = folder / 'bundle.yaml'
+    listed = manifest.read_text().replace(
+        '  fp32: model_fp32.onnx', '  fp32: model_fp32.onnx\n  int8-cpu: model_int8_cpu.onnx'
+    )
+    digest = hashlib.sha256((folder / 'model_fp32.onnx').read_bytes()).hexdigest()
+    manifest.write_text(listed.replace('files:\n', f'files:\n  model_int8_cpu.onnx: {digest}\n'))
+    again = ['calibrate', str(folder), '--dataset', str(tmp_path / 'fit'), '--precision', 'int8-cpu', '--threads', '1']
+    assert main(again) == 0
+    both = load_bundle(folder).covariance
+    assert both['precisions']['int8-cpu']['calibrated_on'] == {
+        **bundle.covariance['calibrated_on'],
+        'precision': 'int8-cpu',
+    }
+    assert {key: value for key, value in both.items() if key != 'precisions'} == bundle.covariance
+    capsys.readouterr()
+    assert main(['calibrate', str(folder), *sets[2:], '--precision', 'int8-cpu', 'fp32', '--threads', '1']) == 0
+    assert re.findall(r'^(fp32|int8-cpu):$', capsys.readouterr().out, re.MULTILINE) == ['int8-cpu', 'fp32']
     capsys.readouterr()
     assert main(['info', str(folder)]) == 0
     assert 'covariance calibrated' in capsys.readouterr().out

@@ -22,7 +22,9 @@ from kd6d_ros.inference.covariance import (
     ray_axes,
     ray_geometry,
     read_model,
+    record_of,
     scaled,
+    with_record,
 )
 from kd6d_ros.inference.engines.fake import FakeEngine
 from kd6d_ros.inference.estimator import PoseEstimator
@@ -223,6 +225,38 @@ def test_the_estimator_gives_covariances_to_a_calibrated_bundle(bundle, camera, 
     assert other.estimate(image, camera, 0.0, box)[0].covariance is None
 
 
+def test_a_precision_with_errors_of_its_own_has_a_record_of_its_own(bundle, camera, image):
+    truth = RigidTransform(POSE.rotation, [0.05, 0.02, 0.6])
+    corners = project(camera, truth.apply(bundle.object('mug').keypoints))
+    box = [Detection('mug', 0.9, np.concatenate([corners.min(0), corners.max(0)]))]
+    wider = replace(model(), offset=model().offset + np.log(2.0))
+    covariance = with_record(with_record(None, 'fp32', model().record()), 'int8-cpu', wider.record())
+    size = {}
+    for precision in ('fp32', 'fp16', 'int8-cpu', 'int8'):
+        engine = FakeEngine(bundle, camera, [('mug', truth)], noise_px=1.0)
+        engine.precision = precision
+        robot = PoseEstimator(
+            replace(bundle, covariance=covariance), engine, EstimatorSettings(track=False, find=False)
+        )
+        size[precision] = np.trace(robot.estimate(image, camera, 0.0, box)[0].covariance)
+    assert size['fp16'] == size['fp32']
+    assert size['int8-cpu'] == pytest.approx(4 * size['fp32'])
+    assert size['int8'] == size['int8-cpu']  # rounds alike
+
+
+def test_records_of_precisions_stand_beside_each_other():
+    first, second, third = ({**model().record(), 'calibrated_on': number} for number in range(3))
+    alone = with_record(None, 'int8-cpu', first)
+    assert alone == first  # the only one counts for all
+    assert record_of(alone, 'fp32') == first
+    both = with_record(with_record(None, 'fp32', first), 'int8-cpu', second)
+    assert record_of(both, 'fp32')['calibrated_on'] == 0
+    assert record_of(both, 'int8-cpu') == second
+    renewed = with_record(both, 'fp32', third)
+    assert record_of(renewed, 'fp16')['calibrated_on'] == 2
+    assert record_of(renewed, 'int8-cpu') == second
+
+
 @pytest.fixture
 def stored(tmp_path, network, objects, plain_file):
     from kd6d_ros.inference.bundle_records import DecodeSpec
@@ -266,6 +300,9 @@ def test_a_covariance_goes_into_a_bundle_and_comes_back(stored):
     ({'views': {'mug': [0.0, 0.0, 0.0]}}, 'views.mug: expected 3 x 3 finite numbers'),
     ({'views': [1.0]}, 'views must map names of objects to numbers'),
     ({'views': {'cup': np.zeros((3, 3)).tolist()}}, "'cup' is not an object"),
+    ({'precisions': [1]}, 'precisions must map names of precisions to records'),
+    ({'precisions': {'int8': 1}}, 'precisions must map names of precisions to records'),
+    ({'precisions': {'int8': {'kind': 'other'}}}, 'int8: the covariance is of a kind'),
 ])  # fmt: skip
 def test_a_covariance_that_cannot_be_meant_is_refused(stored, change, said):
     before = (stored / 'bundle.yaml').read_bytes()
