@@ -40,10 +40,12 @@ OVERRIDABLE = ('history', 'depth', 'reliability')
 
 
 def input_profile() -> QoSProfile:
-    """Best effort matches every publisher; depth 1 because only the newest image counts."""
+    """Best effort matches every publisher. Only the newest image is looked at, but a queue of one would throw the
+    others away unseen where a held-up publisher sends several at once, and DDS tells nobody: so they are taken out of
+    the queue and counted."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=10,
         reliability=ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE,
     )
