@@ -30,6 +30,9 @@ TORCH ?= torch==2.13.0
 # The oldest versions the robot side meets: Ubuntu 22.04 (Humble).
 HUMBLE := numpy==1.21.6 opencv-python-headless==4.5.5.64 transforms3d==0.3.1
 ROBOT_TESTS := $(wildcard $(addprefix test/,geometry inference evaluation benchmark cli contract ros test_*.py data/test_bop*.py data/test_cli_*.py))
+# Two at a time: many tests wait for processes that talk over DDS. WORKERS=0: one after the other, in this process.
+WORKERS ?= 2
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 PYTEST_ARGS ?=
 
 # Wheels of ROS 2 exist for x86-64 only; elsewhere a sourced ROS 2 has to be there.
@@ -64,7 +67,7 @@ test: $(VENV)/.dev
 	exit $$status
 
 test-main: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -125,7 +128,7 @@ ifeq ($(PYTHON310),)
 	@echo "skipped: robot-side tests on Python 3.10 (no python3.10 on PATH)"
 else
 	@$(MAKE) .venv310/.made
-	.venv310/bin/python -m pytest -m 'not gpu and not render and not slow' $(PYTEST_ARGS) $(ROBOT_TESTS)
+	.venv310/bin/python $(PYTEST) -m 'not gpu and not render and not slow' $(PYTEST_ARGS) $(ROBOT_TESTS)
 endif
 
 test-python312:
@@ -133,7 +136,7 @@ ifeq ($(PYTHON312),)
 	@echo "skipped: robot-side tests on Python 3.12 (no python3.12 on PATH)"
 else
 	@$(MAKE) .venv312/.made
-	.venv312/bin/python -m pytest -m 'not gpu and not render and not slow' $(PYTEST_ARGS) test/cli test/contract test/ros
+	.venv312/bin/python $(PYTEST) -m 'not gpu and not render and not slow' $(PYTEST_ARGS) test/cli test/contract test/ros
 endif
 
 .venv310/.made: $(PACKAGING) $(INTERFACES)

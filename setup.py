@@ -42,7 +42,13 @@ SIM = ['mujoco>=3.3,<4']
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
-TEST = ['pytest>=7.4,<10', 'pytest-timeout>=2.2,<3', 'hypothesis>=6.80,<7', 'transforms3d>=0.3.1,<0.5']
+TEST = [
+    'pytest>=7.4,<10',
+    'pytest-timeout>=2.2,<3',
+    'pytest-xdist>=3.3,<4',
+    'hypothesis>=6.80,<7',
+    'transforms3d>=0.3.1,<0.5',
+]
 ORACLES = ['efficientnet-lite-pytorch>=0.1,<0.2', 'geomloss>=0.2.6,<0.4']
 LINT = ['ruff==0.17.5', 'mypy==2.4.1', 'import-linter>=2.1,<3', 'types-PyYAML>=6,<7']
 

@@ -15,6 +15,15 @@ settings.load_profile('unhurried')
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist (make test) the tests of a file stay together, and all that talk over DDS in one process: two
+    at a time could meet on one domain, and would keep each other waiting."""
+    for item in items:
+        together = 'dds' if item.get_closest_marker('ros') else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
     """Folder with the datasets for development (lmo, lm_more, ycb, backgrounds); skips where it is missing."""
