@@ -33,6 +33,7 @@ COMMANDS = {
     'predict': 'predict',
     'estimate': 'estimate',
     'evaluate': 'evaluate',
+    'analyse': 'analyse',
     'bench': 'bench',
     'bench-node': 'bench_node',
     'make-bag': 'make_bag',

@@ -22,6 +22,7 @@ from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.types import Detection
 
 if TYPE_CHECKING:
+    from kd6d_ros.data.bop import DetectionTable
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
     from kd6d_ros.types import Camera, ImageArray
@@ -37,7 +38,7 @@ class RunOptions:
     """What to run on. targets None: BOP_DIR/test_targets_bop19.json; detections None: search the images.
 
     settings: those of the estimator; track, find and max_instances are the run's own. limit: only the first images
-    of the target list; overlays: folder for `overlay_count` pictures, spread
+    of the target list; boxes: in place of a file of detections; overlays: folder for `overlay_count` pictures, spread
     over the images, with the estimates in colour and the ground truth in white.
     """
 
@@ -48,6 +49,7 @@ class RunOptions:
     min_detection_score: float = 0.0
     settings: EstimatorSettings = field(default_factory=EstimatorSettings)
     limit: Optional[int] = None
+    boxes: Optional[DetectionTable] = None
     overlays: Optional[Path] = None
     overlay_count: int = 12
 
@@ -72,7 +74,7 @@ class DatasetRun:
         listed = read_targets(path)
         self._targets, self._foreign = self._by_image(path, listed)
         check_sizes(self.dataset, bundle.objects, f'bundle {bundle.name!r}')
-        self._detections = read_detections(options.detections) if options.detections else None
+        self._detections = read_detections(options.detections) if options.detections else options.boxes
         if self._detections is None and bundle.network.frame_size is None:
             raise ConfigError(f'bundle {bundle.name!r} cannot search a whole image; give boxes with --detections')
         for scene_id, image_id in self._targets:
