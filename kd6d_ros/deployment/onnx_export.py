@@ -63,7 +63,7 @@ def trace_graph(network: AnyNetwork, crop_size: int, max_cells: int) -> onnx.Mod
     image = torch.zeros((2, crop_size, crop_size, 3), dtype=torch.uint8)
     classes = torch.ones((2, network.spec.classes), dtype=torch.bool)
     buffer = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():  # with gradients, depthwise kernels are padded in the graph
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the tracer warns about loops over levels, which are fixed
         torch.onnx.export(
             graph, (image, classes), buffer,  # type: ignore[arg-type]

@@ -79,7 +79,8 @@ class Depthwise(nn.Module):
             return fixed
         before, after = self.missing
         with torch.autocast(x.device.type, enabled=False):  # bf16 gradients of strided ones are slower still
-            if torch.is_grad_enabled():  # zeros before the kernel say the same as fewer before the image, and cost less
+            # Zeros before the kernel say the same as fewer before the image, and cost less; graphs keep their kernels.
+            if torch.is_grad_enabled() and not torch.onnx.is_in_onnx_export():
                 kernel = F.pad(self.weight, (after - before, 0, after - before, 0))
                 out = F.conv2d(x.float(), kernel, self.bias, self.stride, after, groups=len(kernel))
             else:

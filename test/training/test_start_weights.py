@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip('onnx', reason='onnx is not installed: pip install kd6d_ros[
 
 from kd6d_ros.deployment.export import ExportRequest, export_bundle  # noqa: E402
 from kd6d_ros.errors import BundleError, ConfigError  # noqa: E402
+from kd6d_ros.inference.bundle import load_bundle  # noqa: E402
 from kd6d_ros.networks.keypoint_network import KeypointNetwork  # noqa: E402
 from kd6d_ros.networks.spec import NetworkSpec  # noqa: E402
 from kd6d_ros.training.checkpoint import Checkpoint, save_checkpoint  # noqa: E402
@@ -138,3 +141,11 @@ def test_a_bundle_with_fixed_weights_is_a_start_for_them(tmp_path):
 def test_a_start_that_does_not_exist_is_named():
     with pytest.raises(ConfigError, match=r'nowhere\.pt'):
         start_network(starting_from('nowhere.pt'))
+
+
+@pytest.mark.parametrize('name', ['demo', 'lmo'])
+def test_training_can_go_on_from_the_shipped_bundles(name):
+    """Their graphs are of earlier exporters: this one must still write the same weights in the same order."""
+    folder = Path(__file__).resolve().parents[2] / 'models' / name
+    network = network_of_bundle(folder)
+    assert sum(value.numel() for value in network.parameters()) == load_bundle(folder).network.parameters
