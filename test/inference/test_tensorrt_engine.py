@@ -16,6 +16,7 @@ from kd6d_ros.cli import main as cli
 from kd6d_ros.cli import output as cli_output
 from kd6d_ros.errors import BundleError, EngineError
 from kd6d_ros.inference.bundle import load_bundle
+from kd6d_ros.inference.bundle_records import Measured
 from kd6d_ros.inference.engines import onnxruntime_engine, select
 from kd6d_ros.inference.engines.engine_layers import in_words, layer_precisions
 from kd6d_ros.inference.engines.onnxruntime_providers import CPU, CUDA, TENSORRT, provider_list
@@ -194,6 +195,21 @@ def test_auto_takes_prepared_engines_and_never_builds(bundle, backend):
     assert len(backend.builds) == 2
     assert make_engine(bundle, 'auto', 'fp16').name == 'tensorrt'
     assert len(backend.builds) == 2
+
+
+def test_auto_precision_takes_the_engine_that_was_built(write, onnx_file, backend):
+    known = {name: Measured(drop_points=0.5) for name in ('fp32', 'fp16', 'int8')}
+    bundle = write(engines=dict.fromkeys(known, onnx_file), measured=known)
+    assert make_engine(bundle, 'auto', 'auto', threads=1).name == 'onnxruntime'
+    assert backend.builds == []
+    for precision in ('fp16', 'int8'):  # the quicker of those that are there
+        assert cli.main(['engine', str(bundle.folder), '--precision', precision]) == 0
+        built = len(backend.builds)
+        engine = make_engine(bundle, 'auto', 'auto')
+        assert engine.name == 'tensorrt'
+        assert engine.precision_asked == precision
+        assert len(backend.builds) == built
+    assert make_engine(bundle, 'tensorrt', 'auto').precision_asked == 'fp16'
 
 
 def test_auto_says_why_it_is_not_tensorrt(bundle, monkeypatch):
