@@ -60,13 +60,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the set; returns 0."""
-    from kd6d_ros.data.synth import run_synth
-    from kd6d_ros.data.synth_models import write_models
     from kd6d_ros.errors import ConfigError
 
     if args.images < 1 or args.workers < 1 or args.seed < 0:
         raise ConfigError('--images and --workers must be at least 1, --seed at least 0')
     check_folder(f'--out {args.out}', args.out)
+    from kd6d_ros.data.synth import run_synth
+    from kd6d_ros.data.synth_models import write_models  # needs trimesh, which not everybody has who mistypes a folder
+
     job = make_job(args)
     result = run_synth(job, args.images, args.workers)
     write_models(args.models, job)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd6d_ros.inference.bundle import load_bundle
+from kd6d_ros.inference.engines.precision_choice import int8_is_exact, processor_flags, runtime_version
 from kd6d_ros.inference.locate import find_bundle
 from kd6d_ros.inference.onnx_edit import CODES, cast_node, message, read_graph, read_node, tensor
 from kd6d_ros.inference.onnx_file import fields, tensor_in_another_file
@@ -60,6 +61,8 @@ def test_a_shipped_network_gives_the_same_answers(bundle, whole):
 def test_the_number_of_images_may_stay_open(bundle, precision):
     if precision not in bundle.engines:
         pytest.skip('the bundle has no INT8')
+    if precision != 'fp32' and not int8_is_exact(processor_flags(), runtime_version()):
+        pytest.skip('this ONNX Runtime computes INT8 inexactly on this processor, see precision_choice')
     data, size, count = bundle.engine_path(precision).read_bytes(), bundle.network.crop_size, len(bundle.objects)
     static = static_network(data, shapes(size, size, count), evaluate_with_onnxruntime, any_number=True)
     kinds = Counter(node.kind for node in read_graph(static).nodes)

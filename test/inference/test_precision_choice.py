@@ -11,8 +11,10 @@ from kd6d_ros.inference.engines.precision_choice import (
     MOST_DROP_POINTS,
     built_precisions,
     graphics_precision,
+    int8_is_exact,
     processor_flags,
     processor_precision,
+    runtime_version,
 )
 
 VNNI = frozenset({'avx2', 'avx512_vnni'})
@@ -41,6 +43,24 @@ def with_engines(bundle, **measured):
 )
 def test_a_processor_runs_what_it_computes_exactly(bundle, measured, flags, expected):
     assert processor_precision(with_engines(bundle, **measured), flags) == expected
+
+
+@pytest.mark.parametrize(('flags', 'runtime', 'exact'), [
+    (VNNI, (1, 14), True),
+    (VNNI | {'amx_int8'}, (1, 23), False),  # answers differ from run to run
+    (VNNI | {'amx_int8'}, (1, 24), False),
+    (VNNI | {'amx_int8'}, (1, 25), True),
+    (VNNI | {'amx_int8'}, (2, 0), True),
+    (VNNI | {'amx_int8'}, (0, 0), False),  # unknown
+    (PLAIN, (1, 32), False),
+])  # fmt: skip
+def test_int8_is_trusted_where_it_is_exact(flags, runtime, exact):
+    assert int8_is_exact(flags, runtime) == exact
+
+
+def test_the_version_of_onnx_runtime_is_that_of_the_package():
+    onnxruntime = pytest.importorskip('onnxruntime')
+    assert runtime_version() == tuple(int(part) for part in onnxruntime.__version__.split('.')[:2])
 
 
 def test_unmeasured_precisions_of_the_manifest_do_not_count(bundle):
