@@ -78,7 +78,8 @@ def _usual(bundle: Bundle) -> list[str]:
     """FP32, and what 'auto' runs here."""
     from kd6d_ros.inference.engines.precision_choice import processor_precision
 
-    return [*(name for name in ('fp32',) if name in bundle.engines), processor_precision(bundle)]
+    usual = ['fp32'] if 'fp32' in bundle.engines else []
+    return [*usual, processor_precision(bundle)]
 
 
 def _fitted(args: argparse.Namespace, bundle: Bundle, folder: Path, precision: str) -> tuple[Bundle, dict[str, Any]]:

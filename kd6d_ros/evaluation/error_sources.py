@@ -23,8 +23,6 @@ SEVERAL, NO_POSE, NO_BOX = 'several', 'no pose', 'no box'
 PARTS = (DISTANCE, PLACE, POSITION, ROTATION)
 CAUSES = (RIGHT, DISTANCE, PLACE, POSITION, ROTATION, SEVERAL, NO_POSE, NO_BOX)
 
-Bins = Sequence[Tuple[str, Callable[['TargetErrors'], bool]]]
-
 
 @dataclass(frozen=True)
 class TargetErrors:
@@ -80,32 +78,28 @@ def find_cause(estimate: RigidTransform, truth: RigidTransform, right: Right) ->
     return next((part for part in PARTS if with_part[part]), SEVERAL), with_part
 
 
-BY_VISIBILITY: Bins = (
-    ('visible below 25 %', lambda item: item.visible is not None and item.visible < 0.25),
-    ('visible 25 to 50 %', lambda item: item.visible is not None and 0.25 <= item.visible < 0.5),
-    ('visible 50 to 75 %', lambda item: item.visible is not None and 0.5 <= item.visible < 0.75),
-    ('visible from 75 % on', lambda item: item.visible is not None and item.visible >= 0.75),
+INFINITE = float('inf')
+BINS = (
+    ('visible below 25 %', 'visible', -INFINITE, 0.25),
+    ('visible 25 to 50 %', 'visible', 0.25, 0.5),
+    ('visible 50 to 75 %', 'visible', 0.5, 0.75),
+    ('visible from 75 % on', 'visible', 0.75, INFINITE),
+    ('smaller than 40 px', 'size_px', -INFINITE, 40.0),
+    ('40 to 95 px', 'size_px', 40.0, 95.0),
+    ('from 95 px on', 'size_px', 95.0, INFINITE),
 )
-BY_SIZE: Bins = (
-    ('smaller than 40 px', lambda item: item.size_px < 40),
-    ('40 to 95 px', lambda item: 40 <= item.size_px < 95),
-    ('from 95 px on', lambda item: item.size_px >= 95),
-)
-BY_BOX: Bins = (
-    ('box overlaps by less than 0.5', lambda item: item.box_iou is not None and item.box_iou < 0.5),
-    ('box overlaps by 0.5 to 0.75', lambda item: item.box_iou is not None and 0.5 <= item.box_iou < 0.75),
-    ('box overlaps by 0.75 and more', lambda item: item.box_iou is not None and item.box_iou >= 0.75),
-)
-BY_MASK: Bins = (
-    ('mask overlaps by less than 0.5', lambda item: item.mask_iou is not None and item.mask_iou < 0.5),
-    ('mask overlaps by 0.5 to 0.75', lambda item: item.mask_iou is not None and 0.5 <= item.mask_iou < 0.75),
-    ('mask overlaps by 0.75 and more', lambda item: item.mask_iou is not None and item.mask_iou >= 0.75),
-)
-BY_CORNERS: Bins = (
-    ('corners off by less than 5 % of the size', lambda item: item.corners is not None and item.corners < 0.05),
-    ('corners off by 5 to 10 %', lambda item: item.corners is not None and 0.05 <= item.corners < 0.1),
-    ('corners off by 10 to 20 %', lambda item: item.corners is not None and 0.1 <= item.corners < 0.2),
-    ('corners off by 20 % and more', lambda item: item.corners is not None and item.corners >= 0.2),
+"""Label, field of ``TargetErrors``, and from where (included) to where it reaches; what is not known is in none."""
+BINS_OF_CAUSES = (
+    ('box overlaps by less than 0.5', 'box_iou', -INFINITE, 0.5),
+    ('box overlaps by 0.5 to 0.75', 'box_iou', 0.5, 0.75),
+    ('box overlaps by 0.75 and more', 'box_iou', 0.75, INFINITE),
+    ('mask overlaps by less than 0.5', 'mask_iou', -INFINITE, 0.5),
+    ('mask overlaps by 0.5 to 0.75', 'mask_iou', 0.5, 0.75),
+    ('mask overlaps by 0.75 and more', 'mask_iou', 0.75, INFINITE),
+    ('corners off by less than 5 % of the size', 'corners', -INFINITE, 0.05),
+    ('corners off by 5 to 10 %', 'corners', 0.05, 0.1),
+    ('corners off by 10 to 20 %', 'corners', 0.1, 0.2),
+    ('corners off by 20 % and more', 'corners', 0.2, INFINITE),
 )
 
 
@@ -114,19 +108,23 @@ def groups(items: Sequence[TargetErrors]) -> List[Tuple[str, List[TargetErrors]]
     found = [('all', list(items))]
     names = dict.fromkeys(item.name for item in sorted(items, key=lambda item: item.obj_id))
     found += [(name, [item for item in items if item.name == name]) for name in names]
-    for bins in (BY_VISIBILITY, BY_SIZE, _by_distance(items), BY_BOX, BY_MASK, BY_CORNERS):
-        found += [(label, [item for item in items if holds(item)]) for label, holds in bins]
+    for label, name, low, high in (*BINS, *_thirds(items), *BINS_OF_CAUSES):
+        found.append((label, [item for item in items if _within(getattr(item, name), low, high)]))
     return [(label, members) for label, members in found if members]
 
 
-def _by_distance(items: Sequence[TargetErrors]) -> Bins:
+def _within(value: Optional[float], low: float, high: float) -> bool:
+    return value is not None and low <= value < high
+
+
+def _thirds(items: Sequence[TargetErrors]) -> Sequence[Tuple[str, str, float, float]]:
     if not items:
         return ()
     low, high = (float(value) for value in np.quantile([item.distance for item in items], [1 / 3, 2 / 3]))
     return (
-        (f'nearer than {low:.2f} m', lambda item: item.distance < low),
-        (f'{low:.2f} to {high:.2f} m', lambda item: low <= item.distance < high),
-        (f'from {high:.2f} m on', lambda item: item.distance >= high),
+        (f'nearer than {low:.2f} m', 'distance', -INFINITE, low),
+        (f'{low:.2f} to {high:.2f} m', 'distance', low, high),
+        (f'from {high:.2f} m on', 'distance', high, INFINITE),
     )
 
 
