@@ -38,7 +38,7 @@ class RunOptions:
     """What to run on. targets None: BOP_DIR/test_targets_bop19.json; detections None: search the images.
 
     settings: those of the estimator; track, find and max_instances are the run's own. limit: only the first images
-    of the target list; boxes: in place of a file of detections; overlays: folder for `overlay_count` pictures, spread
+    of the target list; overlays: folder for `overlay_count` pictures, spread
     over the images, with the estimates in colour and the ground truth in white.
     """
 
@@ -49,7 +49,6 @@ class RunOptions:
     min_detection_score: float = 0.0
     settings: EstimatorSettings = field(default_factory=EstimatorSettings)
     limit: Optional[int] = None
-    boxes: Optional[DetectionTable] = None
     overlays: Optional[Path] = None
     overlay_count: int = 12
 
@@ -72,12 +71,13 @@ class DatasetRun:
         self.dataset = BopDataset.open(options.dataset)
         path = options.targets or Path(options.dataset) / 'test_targets_bop19.json'
         listed = read_targets(path)
-        self._targets, self._foreign = self._by_image(path, listed)
+        self.targets, self._foreign = self._by_image(path, listed)
+        """Instances to find, by object, of each (scene, image)."""
         check_sizes(self.dataset, bundle.objects, f'bundle {bundle.name!r}')
-        self._detections = read_detections(options.detections) if options.detections else options.boxes
-        if self._detections is None and bundle.network.frame_size is None:
+        self.detections = read_detections(options.detections) if options.detections else None
+        if self.detections is None and bundle.network.frame_size is None:
             raise ConfigError(f'bundle {bundle.name!r} cannot search a whole image; give boxes with --detections')
-        for scene_id, image_id in self._targets:
+        for scene_id, image_id in self.targets:
             self.dataset.scene(options.split, scene_id).image_path(image_id)
         self._outlines = self._make_outlines()
         self._seconds: List[float] = []
@@ -110,36 +110,43 @@ class DatasetRun:
         meshes = object_meshes(self.bundle, names, PURPOSE, folder) if folder.is_dir() else None
         return Outlines(self.bundle, names, meshes)
 
-    def run(self, engine: Engine, progress: Optional[Progress] = None) -> List[Estimate]:
-        """Estimate every target.
+    def run(
+        self, engine: Engine, progress: Optional[Progress] = None, boxes: Optional[DetectionTable] = None
+    ) -> List[Estimate]:
+        """Estimate every target; `boxes`: in place of the detections.
 
         Raises:
             DatasetError, ImageError, CameraError, EngineError: the run stops; nothing has been written but
             overlays.
         """
-        most = max(count for counts in self._targets.values() for count in counts.values())
-        find = self._detections is None
-        settings = replace(self.options.settings, track=False, find=find, max_instances=min(most, 50))
+        most = max(count for counts in self.targets.values() for count in counts.values())
+        table = self.detections if boxes is None else boxes
+        settings = replace(self.options.settings, track=False, find=table is None, max_instances=min(most, 50))
         estimator = PoseEstimator(self.bundle, engine, settings, outlines=self._outlines)
         drawn = self._to_draw()
         out: List[Estimate] = []
         start = perf_counter()
-        for number, (key, counts) in enumerate(self._targets.items(), start=1):
+        for number, (key, counts) in enumerate(self.targets.items(), start=1):
             scene = self.dataset.scene(self.options.split, key[0])
             image, camera = scene.image(key[1]), scene.camera(key[1])
-            estimates = self._estimate(estimator, key, counts, image, camera)
+            estimates = self._estimate(estimator, key, self._boxes_of(table, key, counts), image, camera)
             if key in drawn:
                 self._draw(scene, key, image.copy(), camera, estimates)
             out += estimates
             if progress is not None:
-                progress(number, len(self._targets), perf_counter() - start)
+                progress(number, len(self.targets), perf_counter() - start)
         self._found = len(out)
         return out
 
     def _estimate(
-        self, estimator: PoseEstimator, key: Tuple[int, int], counts: Dict[int, int], image: ImageArray, camera: Camera
+        self,
+        estimator: PoseEstimator,
+        key: Tuple[int, int],
+        detections: Optional[List[Detection]],
+        image: ImageArray,
+        camera: Camera,
     ) -> List[Estimate]:
-        detections = self._boxes_of(key, counts)
+        counts = self.targets[key]
         estimator.reset()
         start = perf_counter()
         poses = estimator.estimate(image, camera, 0.0, detections) if counts else []
@@ -154,13 +161,15 @@ class DatasetRun:
             out += [Estimate(*key, obj_id, pose.score, pose.cam_from_obj, seconds) for pose in own[:count]]
         return out
 
-    def _boxes_of(self, key: Tuple[int, int], counts: Dict[int, int]) -> Optional[List[Detection]]:
-        if self._detections is None:
+    def _boxes_of(
+        self, table: Optional[DetectionTable], key: Tuple[int, int], counts: Dict[int, int]
+    ) -> Optional[List[Detection]]:
+        if table is None:
             return None
         names = {ident: item.name for ident, item in self.bundle.by_obj_id().items()}
         boxes = [
             Detection(names[item.obj_id], item.score, item.box)
-            for item in self._detections.get(key, [])
+            for item in table.get(key, [])
             if item.obj_id in counts and item.score >= self.options.min_detection_score
         ]
         self._boxes += len(boxes)
@@ -170,7 +179,7 @@ class DatasetRun:
 
     def _to_draw(self) -> List[Tuple[int, int]]:
         """Images to draw, spread evenly over the list."""
-        keys = list(self._targets)
+        keys = list(self.targets)
         count = min(self.options.overlay_count, len(keys)) if self.options.overlays else 0
         return [keys[int(place)] for place in np.linspace(0, len(keys) - 1, count)] if count else []
 
@@ -195,16 +204,16 @@ class DatasetRun:
 
     def summary(self) -> Dict[str, Any]:
         """What was done: counts, and milliseconds per image of pose estimation alone."""
-        targets = sum(sum(counts.values()) for counts in self._targets.values())
+        targets = sum(sum(counts.values()) for counts in self.targets.values())
         record: Dict[str, Any] = {
             'bundle': self.bundle.name,
-            'mode': 'frame' if self._detections is None else 'detections',
-            'images': len(self._targets),
+            'mode': 'frame' if self.detections is None else 'detections',
+            'images': len(self.targets),
             'targets': targets,
             'targets_of_other_objects': self._foreign,
             'poses': self._found,
         }
-        if self._detections is not None:
+        if self.detections is not None:
             record['detections_used'] = self._boxes
             record['targets_without_detection'] = self._missing
         if self._seconds:

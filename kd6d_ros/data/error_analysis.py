@@ -8,12 +8,10 @@ around the whole objects the network's corners and mask are compared with the tr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from kd6d_ros.data.bop import read_detections, read_targets
 from kd6d_ros.data.bop_evaluation import load_evaluation_objects, models_folder
 from kd6d_ros.data.bop_records import BopDetection
 from kd6d_ros.data.bop_run import DatasetRun
@@ -66,20 +64,10 @@ class ErrorAnalysis:
         self._given = DatasetRun(bundle, options)
         self.dataset = self._given.dataset
         folder, infos = models_folder(self.dataset)
-        known = bundle.by_obj_id()
-        listed = read_targets(options.targets or Path(options.dataset) / 'test_targets_bop19.json')
-        images = list(dict.fromkeys((item.scene_id, item.image_id) for item in listed))[: options.limit]
-        chosen = set(images)
-        self._count = {
-            (item.scene_id, item.image_id, item.obj_id): item.count
-            for item in listed
-            if item.obj_id in known and (item.scene_id, item.image_id) in chosen
-        }
-        self._images = images
-        meshes = load_evaluation_objects(folder, infos, sorted({key[2] for key in self._count}))
+        wanted = sorted({obj_id for counts in self._given.targets.values() for obj_id in counts})
+        meshes = load_evaluation_objects(folder, infos, wanted)
         self._vertices = {obj_id: item.vertices for obj_id, item in meshes.items()}
         self._nearest = {obj_id: NearestVertex(item) for obj_id, item in self._vertices.items()}
-        self._detections: DetectionTable = read_detections(options.detections) if options.detections else {}
 
     def run(self, engine: Engine, progress: Optional[Callable[[str], Progress]] = None) -> List[Analysed]:
         """Every target, in the order of the images. `progress`: gives the report of a pass, by its name."""
@@ -87,28 +75,28 @@ class ErrorAnalysis:
         kind = GIVEN if self._options.detections else SEARCHED
         passes = {kind: _by_key(self._given.run(engine, say(kind)))}
         for name in (VISIBLE, WHOLE):
-            options = replace(self._options, overlays=None, detections=None, boxes=self._true_boxes(name))
-            passes[name] = _by_key(DatasetRun(self._bundle, options).run(engine, say(name)))
-        looker = _Looker(self._bundle, engine, self._options)
+            passes[name] = _by_key(self._given.run(engine, say(name), self._true_boxes(name)))
+        settings = self._options.settings.resolved(self._bundle.decode)
+        decode = replace(self._bundle.decode, score_threshold=settings.score_threshold)
+        measurer = Measurer(self._bundle, engine, settings, decode)
         out = []
         for scene, image_id in self._scenes():
-            look = looker.image(scene, image_id)
+            look = _Look(self._bundle, measurer, scene, image_id)
             for key, annotation in self._of_image(scene, image_id):
                 out.append(self._analysed(key, annotation, kind, passes, scene.camera(image_id), look))
         return out
 
     def _scenes(self) -> Iterator[Tuple[BopScene, int]]:
-        for scene_id, image_id in self._images:
+        for scene_id, image_id in self._given.targets:
             yield self.dataset.scene(self._options.split, scene_id), image_id
 
     def _of_image(self, scene: BopScene, image_id: int) -> List[Tuple[Key, Annotation]]:
         """The instances that were to be found: of each object the most visible ones, as many as its target asks for."""
         out = []
-        for key, count in self._count.items():
-            if key[:2] == (scene.scene_id, image_id):
-                own = [item for item in scene.annotations(image_id) if item.obj_id == key[2]]
-                own.sort(key=lambda item: -1.0 if item.visible_fraction is None else -item.visible_fraction)
-                out += [(key, item) for item in own[:count]]
+        for obj_id, count in self._given.targets[scene.scene_id, image_id].items():
+            own = [item for item in scene.annotations(image_id) if item.obj_id == obj_id]
+            own.sort(key=lambda item: -1.0 if item.visible_fraction is None else -item.visible_fraction)
+            out += [((scene.scene_id, image_id, obj_id), item) for item in own[:count]]
         return out
 
     def _true_boxes(self, kind: str) -> DetectionTable:
@@ -169,7 +157,11 @@ class ErrorAnalysis:
         """IoU of the nearest given box of the object with that of the visible part."""
         true = self._box(item, camera, VISIBLE)
         least = self._options.min_detection_score
-        own = [row.box for row in self._detections.get(key[:2], []) if row.obj_id == key[2] and row.score >= least]
+        own = [
+            row.box
+            for row in (self._given.detections or {}).get(key[:2], [])
+            if row.obj_id == key[2] and row.score >= least
+        ]
         return max((box_iou(box, true) for box in own), default=None) if true is not None else None
 
 
@@ -189,21 +181,8 @@ class _Seen:
     mask_iou: Optional[float] = None
 
 
-class _Looker:
-    """Asks the network about true boxes."""
-
-    def __init__(self, bundle: Bundle, engine: Engine, options: RunOptions) -> None:
-        settings = options.settings.resolved(bundle.decode)
-        decode = replace(bundle.decode, score_threshold=settings.score_threshold)
-        self._bundle = bundle
-        self._measurer = Measurer(bundle, engine, settings, decode)
-
-    def image(self, scene: BopScene, image_id: int) -> _Look:
-        return _Look(self._bundle, self._measurer, scene, image_id)
-
-
 class _Look:
-    """The same in one image, which is read when the first object is asked for."""
+    """Asks the network about true boxes in one image, which is read when the first object is asked for."""
 
     def __init__(self, bundle: Bundle, measurer: Measurer, scene: BopScene, image_id: int) -> None:
         self._bundle, self._measurer, self._scene, self._image_id = bundle, measurer, scene, image_id
