@@ -32,6 +32,7 @@ HEADER = ('targets of', 'n', 'right', 'visible box', 'whole box', '+distance', '
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser of ``kd6d``."""
+    from kd6d_ros.cli.estimate import add_target_arguments
     from kd6d_ros.cli.output import add_engine_arguments, add_json_argument
 
     parser = subparsers.add_parser(
@@ -41,17 +42,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--bundle', required=True, metavar='BUNDLE', help='bundle folder or installed name')
-    parser.add_argument('--dataset', required=True, metavar='BOP_DIR', help='dataset folder in BOP format')
-    parser.add_argument('--split', default='test', help='split of the dataset (default: %(default)s)')
-    parser.add_argument('--targets', metavar='FILE', help='target list (default: BOP_DIR/test_targets_bop19.json)')
-    parser.add_argument('--detections', metavar='FILE', help='2D detections in BOP format, boxes in pixels')
-    parser.add_argument(
-        '--set', action='append', default=[], metavar='NAME=VALUE', help='a setting of the estimator; may be repeated'
-    )
+    add_target_arguments(parser)
     parser.add_argument('--out', metavar='DIR', help='draw sheets of wrong poses, one for each cause, into this folder')
     parser.add_argument('--pictures', type=int, default=16, metavar='N', help='most targets of a sheet (default: 16)')
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of the target list')
     add_engine_arguments(parser)
     add_json_argument(parser)
     parser.set_defaults(handler=run)
@@ -61,9 +54,8 @@ def run(args: argparse.Namespace) -> int:
     """Analyse, print the tables, draw."""
     from pathlib import Path
 
-    from kd6d_ros.cli.estimate import chosen_settings
+    from kd6d_ros.cli.estimate import target_options
     from kd6d_ros.cli.output import check_folder, write_json
-    from kd6d_ros.data.bop_run import RunOptions
     from kd6d_ros.data.error_analysis import ErrorAnalysis
     from kd6d_ros.data.error_pictures import write_sheets
     from kd6d_ros.errors import ConfigError
@@ -75,27 +67,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError('--pictures and --limit must be at least 1')
     if args.out:
         check_folder(f'--out {args.out}', Path(args.out))
-    options = RunOptions(
-        dataset=Path(args.dataset),
-        split=args.split,
-        targets=Path(args.targets) if args.targets else None,
-        detections=Path(args.detections) if args.detections else None,
-        settings=chosen_settings(args.set),
-        limit=args.limit,
-    )
     bundle = load_bundle(find_bundle(args.bundle))
-    work = ErrorAnalysis(bundle, options)
+    work = ErrorAnalysis(bundle, target_options(args))
     engine = make_engine(bundle, args.engine, args.precision, args.threads)
     found = work.run(engine, _progress)
     record = _record(found)
     _print(args, record)
     if args.out:
-        record['sheets'] = {
-            cause: str(path)
-            for cause, path in write_sheets(
-                Path(args.out), work.dataset, args.split, bundle, found, args.pictures
-            ).items()
-        }
+        sheets = write_sheets(Path(args.out), work.dataset, args.split, bundle, found, args.pictures)
+        record['sheets'] = {cause: str(path) for cause, path in sheets.items()}
     write_json({'bundle': bundle.name, 'engine': engine.description, **record}, args.json)
     return 0
 

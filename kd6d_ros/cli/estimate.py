@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 if TYPE_CHECKING:
+    from kd6d_ros.data.bop_run import RunOptions
     from kd6d_ros.inference.settings import EstimatorSettings
 
 EXAMPLE = """examples:
@@ -34,11 +35,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--bundle', required=True, metavar='BUNDLE', help='bundle folder or installed name')
-    parser.add_argument('--dataset', required=True, metavar='BOP_DIR', help='dataset folder in BOP format')
-    parser.add_argument('--split', default='test', help='split of the dataset (default: %(default)s)')
-    parser.add_argument('--targets', metavar='FILE', help='target list (default: BOP_DIR/test_targets_bop19.json)')
-    parser.add_argument('--detections', metavar='FILE', help='2D detections in BOP format, boxes in pixels')
+    add_target_arguments(parser)
     parser.add_argument(
         '--min-detection-score',
         type=float,
@@ -46,6 +43,23 @@ def add_parser(subparsers: Any) -> None:
         metavar='S',
         help='least score of a detection that is used, 0 to 1 (default: %(default)s)',
     )
+    parser.add_argument('--out', required=True, metavar='FILE', help='result CSV to write')
+    parser.add_argument('--overlays', metavar='DIR', help='draw pictures with boxes and axes into this folder')
+    parser.add_argument(
+        '--overlay-count', type=int, default=12, metavar='N', help='how many pictures (default: %(default)s)'
+    )
+    add_engine_arguments(parser)
+    add_json_argument(parser)
+    parser.set_defaults(handler=run)
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of commands that run a bundle over the targets of a dataset, for ``target_options``."""
+    parser.add_argument('--bundle', required=True, metavar='BUNDLE', help='bundle folder or installed name')
+    parser.add_argument('--dataset', required=True, metavar='BOP_DIR', help='dataset folder in BOP format')
+    parser.add_argument('--split', default='test', help='split of the dataset (default: %(default)s)')
+    parser.add_argument('--targets', metavar='FILE', help='target list (default: BOP_DIR/test_targets_bop19.json)')
+    parser.add_argument('--detections', metavar='FILE', help='2D detections in BOP format, boxes in pixels')
     parser.add_argument(
         '--set',
         action='append',
@@ -53,23 +67,36 @@ def add_parser(subparsers: Any) -> None:
         metavar='NAME=VALUE',
         help='a setting of the estimator, e.g. min_score=0.3; may be given several times',
     )
-    parser.add_argument('--out', required=True, metavar='FILE', help='result CSV to write')
-    parser.add_argument('--overlays', metavar='DIR', help='draw pictures with boxes and axes into this folder')
-    parser.add_argument(
-        '--overlay-count', type=int, default=12, metavar='N', help='how many pictures (default: %(default)s)'
-    )
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images of the target list')
-    add_engine_arguments(parser)
-    add_json_argument(parser)
-    parser.set_defaults(handler=run)
+
+
+def target_options(args: argparse.Namespace) -> RunOptions:
+    """What ``add_target_arguments`` asks for.
+
+    Raises:
+        ConfigError: wrong settings.
+    """
+    from pathlib import Path
+
+    from kd6d_ros.data.bop_run import RunOptions
+
+    return RunOptions(
+        dataset=Path(args.dataset),
+        split=args.split,
+        targets=Path(args.targets) if args.targets else None,
+        detections=Path(args.detections) if args.detections else None,
+        settings=chosen_settings(args.set),
+        limit=args.limit,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, write the results, print a summary."""
+    from dataclasses import replace
     from pathlib import Path
 
     from kd6d_ros.cli.output import check_folder
-    from kd6d_ros.data.bop_run import DatasetRun, RunOptions
+    from kd6d_ros.data.bop_run import DatasetRun
     from kd6d_ros.errors import ConfigError
     from kd6d_ros.evaluation.results_csv import write_results
     from kd6d_ros.inference.bundle import load_bundle
@@ -85,14 +112,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError('--overlay-count must be at least 0 and --limit at least 1')
     if args.overlays:
         check_folder(f'--overlays {args.overlays}', Path(args.overlays))
-    options = RunOptions(
-        dataset=Path(args.dataset),
-        split=args.split,
-        targets=Path(args.targets) if args.targets else None,
-        detections=Path(args.detections) if args.detections else None,
+    options = replace(
+        target_options(args),
         min_detection_score=args.min_detection_score,
-        settings=chosen_settings(args.set),
-        limit=args.limit,
         overlays=Path(args.overlays) if args.overlays else None,
         overlay_count=args.overlay_count,
     )

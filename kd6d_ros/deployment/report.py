@@ -14,6 +14,7 @@ from kd6d_ros.deployment.accuracy import REFERENCE, paired_drop
 from kd6d_ros.errors import ConfigError
 from kd6d_ros.inference.bundle_records import Measured
 from kd6d_ros.inference.engines.onnxruntime_engine import OnnxRuntimeEngine
+from kd6d_ros.inference.engines.precision_choice import MOST_DROP_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +30,6 @@ Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and of how much."""
 
 ROUNDS, WARM_UP = 30, 3
-MOST_DROP = 2.0
-"""Percentage points of recall that a precision may lose without being asked for by name."""
 
 
 def judge(
@@ -91,17 +90,17 @@ def measured(times: Mapping[str, float], accuracies: Mapping[str, Accuracy]) -> 
 
 def check_drops(accuracies: Mapping[str, Accuracy], allowed: Sequence[str]) -> None:
     """Raises:
-    ConfigError: a precision loses more than MOST_DROP points and is not in `allowed`.
+    ConfigError: a precision loses more than MOST_DROP_POINTS points and is not in `allowed`.
     """
     for name, accuracy in accuracies.items():
         reference = accuracies[REFERENCE]
         drop = paired_drop(reference.hits, accuracy.hits)
-        if drop.points > MOST_DROP and name not in allowed:
+        if drop.points > MOST_DROP_POINTS and name not in allowed:
             raise ConfigError(
                 f'{name} finds {100 * accuracy.recall:.1f} % of {len(accuracy.hits)} held-out objects, fp32 '
                 f'{100 * reference.recall:.1f} %: {drop.points:.1f} points less (95 % interval {drop.low:.1f} to '
-                f'{drop.high:.1f}), at most {MOST_DROP:g} are allowed; nothing was written. More --calibration-images '
-                f'may help; --allow-drop {name} writes it all the same'
+                f'{drop.high:.1f}), at most {MOST_DROP_POINTS:g} are allowed; nothing was written. '
+                f'More --calibration-images may help; --allow-drop {name} writes it all the same'
             )
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 AUTO = 'auto'
 
 MOST_DROP_POINTS = 2.0
-"""What a precision may have lost against FP32, in points of recall, for 'auto' to take it: what an export may lose."""
+"""What a precision may lose against FP32, in points of recall, to be exported without being asked for by name and to be
+taken by 'auto'."""
 
 VNNI = frozenset({'avx512_vnni', 'avx_vnni'})
 """Names of the instructions in /proc/cpuinfo."""
