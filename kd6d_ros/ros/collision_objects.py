@@ -165,6 +165,8 @@ class CollisionObjectsNode(Node):
         return Header(stamp=header.stamp, frame_id=target), transform
 
     def _use(self, message: Detection3DArray, header: Any, target_from_frame: RigidTransform) -> None:
+        # Before the first MOVE that a newcomer would get: it does not know the object.
+        self._tell_newcomers()
         now = monotonic()
         seen: Set[str] = set()
         for detection in message.detections:
@@ -196,12 +198,15 @@ class CollisionObjectsNode(Node):
 
     def _tick(self) -> None:
         self._try()
+        self._tell_newcomers()
+        if self._enabled:
+            self._publish(self._scene.expire(monotonic(), self._values['ttl_s']))
+
+    def _tell_newcomers(self) -> None:
         consumers = self._publisher.get_subscription_count()
         if consumers > self._consumers:
             self._publish(self._scene.again())
         self._consumers = consumers
-        if self._enabled:
-            self._publish(self._scene.expire(monotonic(), self._values['ttl_s']))
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """False: the scene stays as it is, for instance while the arm hides or holds the object."""

@@ -278,6 +278,25 @@ def test_a_planner_that_comes_later_is_told_everything(run, new_peer):
     assert len(late.got[0].primitives) == 1
 
 
+def test_a_planner_that_comes_while_an_object_moves_gets_it_before_its_first_move(run, new_peer):
+    from moveit_msgs.msg import CollisionObject
+
+    _, planner = run('comes', 'shape:=box', 'ttl_s:=600.0', 'period_s:=0.0')
+    planner.until(lambda: planner.got, 'an ADD', planner.detection())
+    firsts = []
+    for _ in range(8):
+        late = new_peer('/comes')
+        late.listen('objects', CollisionObject, '/comes/out')
+
+        def told(late=late):
+            late.spin(0.001)
+            return late.got['objects']
+
+        planner.until(told, 'a message to the newcomer', planner.detection())
+        firsts.append(late.got['objects'][0].operation)
+    assert firsts == [ADD] * 8
+
+
 def test_on_hold_nothing_moves_and_nothing_is_forgotten(run):
     from std_srvs.srv import SetBool
 
