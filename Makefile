@@ -30,7 +30,7 @@ TORCH ?= torch==2.13.0
 # The oldest versions the robot side meets: Ubuntu 22.04 (Humble).
 HUMBLE := numpy==1.21.6 opencv-python-headless==4.5.5.64 transforms3d==0.3.1
 ROBOT_TESTS := $(wildcard $(addprefix test/,geometry inference evaluation benchmark cli contract ros test_*.py data/test_bop*.py data/test_cli_*.py))
-# Two at a time on the robot side, where many tests wait for processes that talk over DDS. WORKERS=0: one after the other.
+# Two at a time: many tests wait for processes that talk over DDS. WORKERS=0: one after the other.
 WORKERS ?= 2
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 PYTEST_ARGS ?=
@@ -67,7 +67,7 @@ test: $(VENV)/.dev
 	exit $$status
 
 test-main: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -43,7 +43,7 @@ SIM = ['mujoco>=3.3,<4']
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
 TEST = [
-    'pytest>=7.4,<10',
+    'pytest>=7.4,<9.2',
     'pytest-timeout>=2.2,<3',
     'pytest-xdist>=3.3,<4',
     'hypothesis>=6.80,<7',
