@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """pytest-xdist 3.8 writes groups into names in a way that pytest 9.2 does not see any more: better no run at all."""
+    """pytest-xdist 3.8 writes groups into names in a way that pytest 9.2 does not see: better no run at all."""
     grouped = 'PYTEST_XDIST_WORKER' in os.environ and session.config.getoption('dist') == 'loadgroup'
     if grouped and not all('@' in item.nodeid for item in session.items):
         raise pytest.UsageError("this pytest-xdist does not keep groups of tests together: pip install 'pytest<9.2'")

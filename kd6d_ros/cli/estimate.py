@@ -17,7 +17,8 @@ EXAMPLE = """examples:
 Every image stands alone: nothing is tracked from one to the next. With --detections the boxes of the target
 objects are measured; all of them above --min-detection-score are passed on, and of the poses the best-scored
 are kept, as many as the target asks for. Without, the network searches the whole image. The time column is
-the time of pose estimation, without reading the image and without the detector.
+the time of pose estimation, without reading the image and without the detector. A search looks for all objects of
+the bundle; how many poses it gives of objects that an image does not show is in the summary.
 
 The estimator refuses doubtful poses as it does on a robot; BOP's scores count a refused one as missing and a
 wrong one no worse. --set changes its settings (config/pose.yaml says what they mean).

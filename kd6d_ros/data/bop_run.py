@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kd6d_ros.data.bop import DetectionTable
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
-    from kd6d_ros.types import Camera, ImageArray
+    from kd6d_ros.types import Camera, ImageArray, PoseEstimate
 
 Progress = Callable[[int, int, float], None]
 """Called after each image with the images done, the images in all, and the seconds since the start."""
@@ -84,6 +84,8 @@ class DatasetRun:
         self._found = 0
         self._boxes = 0
         self._missing = 0
+        self._absent = 0
+        self._phantoms = 0
         self._rejections: Dict[str, int] = {}
 
     def _by_image(self, path: Path, listed: List[Target]) -> Tuple[Dict[Tuple[int, int], Dict[int, int]], int]:
@@ -129,7 +131,10 @@ class DatasetRun:
         for number, (key, counts) in enumerate(self.targets.items(), start=1):
             scene = self.dataset.scene(self.options.split, key[0])
             image, camera = scene.image(key[1]), scene.camera(key[1])
-            estimates = self._estimate(estimator, key, self._boxes_of(table, key, counts), image, camera)
+            poses = self._poses(estimator, key, self._boxes_of(table, key, counts), image, camera)
+            if table is None and counts and scene.has_annotations:
+                self._count_absent(scene, key[1], poses)
+            estimates = self._of_targets(key, poses)
             if key in drawn:
                 self._draw(scene, key, image.copy(), camera, estimates)
             out += estimates
@@ -138,27 +143,36 @@ class DatasetRun:
         self._found = len(out)
         return out
 
-    def _estimate(
+    def _poses(
         self,
         estimator: PoseEstimator,
         key: Tuple[int, int],
         detections: Optional[List[Detection]],
         image: ImageArray,
         camera: Camera,
-    ) -> List[Estimate]:
-        counts = self.targets[key]
+    ) -> List[PoseEstimate]:
+        """Of all objects, targets or not, of one image."""
         estimator.reset()
         start = perf_counter()
-        poses = estimator.estimate(image, camera, 0.0, detections) if counts else []
-        seconds = perf_counter() - start
-        self._seconds.append(seconds)
+        poses = estimator.estimate(image, camera, 0.0, detections) if self.targets[key] else []
+        self._seconds.append(perf_counter() - start)
         for reason, count in estimator.report.counts().items():
             self._rejections[reason] = self._rejections.get(reason, 0) + count
+        return poses
+
+    def _count_absent(self, scene: BopScene, image_id: int, poses: List[PoseEstimate]) -> None:
+        """What a search says of the bundle's objects that the image does not show at all."""
+        shown = {item.obj_id for item in scene.annotations(image_id)}
+        absent = {item.name for ident, item in self.bundle.by_obj_id().items() if ident not in shown}
+        self._absent += len(absent)
+        self._phantoms += sum(pose.object_name in absent for pose in poses)
+
+    def _of_targets(self, key: Tuple[int, int], poses: List[PoseEstimate]) -> List[Estimate]:
         out = []
-        for obj_id, count in counts.items():
+        for obj_id, count in self.targets[key].items():
             name = self.bundle.by_obj_id()[obj_id].name
             own = sorted((pose for pose in poses if pose.object_name == name), key=lambda item: -item.score)
-            out += [Estimate(*key, obj_id, pose.score, pose.cam_from_obj, seconds) for pose in own[:count]]
+            out += [Estimate(*key, obj_id, pose.score, pose.cam_from_obj, self._seconds[-1]) for pose in own[:count]]
         return out
 
     def _boxes_of(
@@ -216,6 +230,9 @@ class DatasetRun:
         if self.detections is not None:
             record['detections_used'] = self._boxes
             record['targets_without_detection'] = self._missing
+        if self._absent:
+            record['objects_not_in_the_image'] = self._absent
+            record['poses_of_objects_not_in_the_image'] = self._phantoms
         if self._seconds:
             p50, p95 = np.percentile(np.array(self._seconds) * 1000.0, [50, 95])
             record['ms_per_image_p50'], record['ms_per_image_p95'] = round(float(p50), 2), round(float(p95), 2)

@@ -148,6 +148,27 @@ def test_whole_frames(patched, dataset, tmp_path):
     assert_true_poses(out, [(image, obj) for image in IMAGES for obj in (1, 7)])
 
 
+def test_poses_of_objects_that_are_not_there_are_counted(patched, dataset, tmp_path):
+    """The engine sees both objects in every image; in two of the three the ground truth has no brick."""
+    path = dataset / 'test' / '000002' / 'scene_gt.json'
+    truth = json.loads(path.read_text())
+    info = dataset / 'test' / '000002' / 'scene_gt_info.json'
+    seen = json.loads(info.read_text())
+    for image in ('3', '20'):
+        keep = [place for place, item in enumerate(truth[image]) if item['obj_id'] != 7]
+        truth[image], seen[image] = [truth[image][i] for i in keep], [seen[image][i] for i in keep]
+    path.write_text(json.dumps(truth))
+    info.write_text(json.dumps(seen))
+    rows = [{'scene_id': 2, 'im_id': image, 'obj_id': 1, 'inst_count': 1} for image in IMAGES]
+    (dataset / 'test_targets_bop19.json').write_text(json.dumps(rows))
+    report = tmp_path / 'report.json'
+    command = ['estimate', '--bundle', 'fake', '--dataset', str(dataset), '--out', str(tmp_path / 'found.csv')]
+    assert main([*command, '--json', str(report)]) == 0
+    record = json.loads(report.read_text())
+    assert (record['objects_not_in_the_image'], record['poses_of_objects_not_in_the_image']) == (2, 2)
+    assert record['poses'] == 3
+
+
 def test_images_are_independent(patched, dataset, tmp_path):
     """Nothing is found from memory: once the object is gone, it is gone."""
     everything, calls = patched.scene, []
