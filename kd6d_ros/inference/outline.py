@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 NEAREST = 1e-3
 """A mesh that comes nearer to the camera plane than this [m] has no outline."""
 
-MOST_FACES = 700
-"""A finer mesh is simplified: every face that looks to the camera is drawn for each outline."""
+MOST_FACES = 2000
+"""A finer mesh is simplified, as every face that looks to the camera is drawn for each outline. With a third of it
+the outlines of LM-O's objects are up to 1 % too wide or too narrow (standard deviation over views), and so is the
+distance."""
 
 BEYOND_PX = 2.0
 """How far outside of an edge there must be no object any more [px]."""

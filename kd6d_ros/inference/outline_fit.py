@@ -34,9 +34,10 @@ LINES = 160
 
 LEAST_LINES = 20
 
-ROUNDS = ((0.085, (0.28, 0.22)), (0.065, (0.16, 0.12)), (0.045, (0.09, 0.07, 0.05)))
+ROUNDS = ((0.085, (0.28, 0.22)), (0.065, (0.16, 0.12)), (0.045, (0.09, 0.07, 0.05)), (0.02, (0.06, 0.05, 0.04, 0.03)))
 """Each round: the distance from the outline up to which no colours are learnt, and how far the lines of each of its
-steps reach to both sides; shares of the object's size."""
+steps reach to both sides; shares of the object's size. The last one learns the mixed colours beside the outline too:
+not learnt they look like surroundings, of which more colours are known, and the object is taken for a smaller one."""
 
 DEPTH, LEAST_DEPTH_PX = 0.06, 3.0
 """How far inside of the outline the object must be seen: share of its size, and pixels of the view."""
