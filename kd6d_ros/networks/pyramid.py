@@ -17,22 +17,25 @@ from kd6d_ros.errors import ConfigError
 class FeaturePyramid(nn.Module):
     """Maps {stride: features} of a backbone to one map of `width` channels per stride in `strides`.
 
-    Strides finer than the finest requested one are not computed; no coarser level depends on them.
+    Strides finer than the finest requested one are not computed; no coarser level depends on them. Coarser
+    maps than are asked for lend their context from above.
 
     Raises:
-        ConfigError: `strides` leaves out the coarsest map.
+        ConfigError: `strides` has nothing of the backbone, or goes on beyond it without its coarsest map.
     """
 
     def __init__(self, channels: Mapping[int, int], strides: Sequence[int], width: int) -> None:
         super().__init__()
-        self.inner = [s for s in strides if s in channels]
-        self.extra = [s for s in strides if s not in channels]
-        if not self.inner or self.inner[-1] != max(channels):
+        coarsest = max(channels)
+        wanted, self.extra = [s for s in strides if s in channels], [s for s in strides if s not in channels]
+        if not wanted or (self.extra and wanted[-1] != coarsest):
             raise ConfigError(
-                f'network.strides: {list(strides)} must include {max(channels)}, the coarsest map of the backbone'
+                f'network.strides: {list(strides)} must include {coarsest}, the coarsest map of the backbone'
             )
+        self.inner = sorted(s for s in channels if s >= wanted[0])
+        self.wanted = len(wanted)
         self.lateral = nn.ModuleList(nn.Conv2d(channels[s], width, 1) for s in self.inner)
-        self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in self.inner)
+        self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in wanted)
         last = channels[self.inner[-1]]
         widths = [last] + [width] * len(self.extra)
         self.down = nn.ModuleList(nn.Conv2d(w, width, 3, 2, 1) for w in widths[: len(self.extra)])
@@ -48,7 +51,7 @@ class FeaturePyramid(nn.Module):
         for index in range(len(merged) - 1, 0, -1):
             up = F.interpolate(merged[index], scale_factor=2.0, mode='nearest')
             merged[index - 1] = merged[index - 1] + up
-        maps = [conv(x) for conv, x in zip(self.output, merged, strict=True)]
+        maps = [conv(x) for conv, x in zip(self.output, merged[: self.wanted], strict=True)]
         x = features[self.inner[-1]]
         for index, conv in enumerate(self.down):
             x = conv(x if index == 0 else F.relu(x))

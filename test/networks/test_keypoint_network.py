@@ -57,6 +57,22 @@ def test_every_parameter_gets_a_gradient(norm, strides):
     assert silent == []
 
 
+@pytest.mark.parametrize('strides', [(16,), (8, 16), (8,)])
+def test_maps_that_have_no_level_lend_their_context(strides):
+    """The backbone ends at stride 32: its last map has no cells of its own here, but the others see it."""
+    torch.manual_seed(0)
+    network = KeypointNetwork(NetworkSpec('efficientnet_lite0', strides, 32, 1, classes=1)).eval()
+    maps = {
+        stride: value.detach().requires_grad_() for stride, value in network.backbone(torch.rand(1, 3, 64, 64)).items()
+    }
+    pyramid = network.pyramid(maps)
+    assert [tuple(item.shape[1:]) for item in pyramid] == [(32, 64 // s, 64 // s) for s in strides]
+    pyramid[-1].square().mean().backward()
+    assert maps[32].grad.abs().sum() > 0
+    output = network(torch.zeros(1, 3, 64, 64))
+    assert output.logits.shape[1] == sum((64 // s) ** 2 for s in strides)
+
+
 @pytest.mark.parametrize(
     ('backbone', 'strides'),
     [

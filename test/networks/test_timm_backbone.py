@@ -110,8 +110,8 @@ def test_a_model_without_a_map_of_stride_32_is_used_up_to_16(timm, monkeypatch):
     backbone = make_backbone(f'timm:{TINY}').eval()
     assert backbone.channels == {8: 32, 16: 48}
     assert sorted(backbone(torch.zeros(1, 3, 32, 32))) == [8, 16]
-    with pytest.raises(ConfigError, match=r'network\.strides: \[8\] must include 16'):
-        KeypointNetwork(spec(strides=(8,)))
+    for strides, cells in (((8, 16), 80), ((8,), 64)):
+        assert KeypointNetwork(spec(strides=strides)).eval()(torch.zeros(1, 3, 64, 64)).logits.shape[1] == cells
 
 
 def test_the_input_is_normalised_as_the_weights_of_the_model_expect(timm):
