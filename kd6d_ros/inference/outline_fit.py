@@ -56,8 +56,12 @@ COLOUR_LIMIT, COLOUR_TRUST = 1.5, 0.5
 """Log-odds of one pixel's colour are cut at the first and multiplied with the second, as pixels are no independent
 witnesses."""
 
-MASK_LIMIT, MASK_TRUST = 2.0, 0.3
+MASK_LIMIT, MASK_TRUST = 2.0, 0.45
 """The same of the network's mask."""
+
+MASK_SHIFT = 0.7
+"""What is added to the log-odds of the mask: networks are more careful about the object's rim than about its
+surroundings, and their masks end a little inside of it. Found on renders of LM-O's objects."""
 
 IN_PLACE = 0.04
 """An outline that is off by this share of the object's size is no longer in its place."""
@@ -171,7 +175,7 @@ def _measure(view: View, odds: Float32Array, outline: OutlinePoints, reach: int)
     inside = COLOUR_TRUST * np.clip(odds[view.colours[row, column]], -COLOUR_LIMIT, COLOUR_LIMIT)
     trust = np.ones(len(at))
     if view.mask is not None:
-        inside = inside + MASK_TRUST * np.clip(view.mask[row, column], -MASK_LIMIT, MASK_LIMIT)
+        inside = inside + MASK_TRUST * np.clip(view.mask[row, column] + MASK_SHIFT, -MASK_LIMIT, MASK_LIMIT)
         trust = _seen(view, outline)
     # The outline between two pixels: what is before it is object, what is behind it is not.
     total = np.concatenate([np.zeros((len(at), 1)), np.cumsum(inside, axis=1)], axis=1)
