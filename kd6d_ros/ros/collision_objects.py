@@ -165,8 +165,6 @@ class CollisionObjectsNode(Node):
         return Header(stamp=header.stamp, frame_id=target), transform
 
     def _use(self, message: Detection3DArray, header: Any, target_from_frame: RigidTransform) -> None:
-        # Before the first MOVE that a newcomer would get: it does not know the object.
-        self._tell_newcomers()
         now = monotonic()
         seen: Set[str] = set()
         for detection in message.detections:
@@ -181,6 +179,8 @@ class CollisionObjectsNode(Node):
             seen.add(sight.object_id)
             name, pose = self._values['id_prefix'] + sight.object_id, target_from_frame @ sight.frame_from_obj
             told = self._scene.see(name, header, pose, shape, now, self._values['period_s'])
+            # At the last moment: a newcomer has to know an object before its first MOVE.
+            self._tell_newcomers()
             self._publish([told] if told else [])
 
     def _shape(self, detection: Any, sight: Sight) -> Shape:
