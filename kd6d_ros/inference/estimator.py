@@ -1,7 +1,8 @@
 """The only way from an image to poses: the node, the benchmark and the evaluation all call this.
 
     image + camera -> where? (tracked region, given detections, or the whole frame) -> crop -> network
-      -> cells of one instance -> PnP -> gates (-> fit to the outline -> gates) -> identity over time -> PoseEstimate
+      -> cells of one instance -> PnP -> gates -> best of each object (-> fit to the outline -> gates)
+      -> identity over time -> PoseEstimate
 
 Nothing that fails a gate is returned, nothing is carried over from an earlier image, and every refusal is
 in ``report``.
@@ -163,7 +164,8 @@ class PoseEstimator:
                 continue
             requests.append(Request(self.bundle.index(track.model.name), box, 'tracked', track.number))
         tracked = self._measurer.crops(frame, requests)
-        finds = self._measured(frame, self._plan.next_finds(), self.settings.refine_crops - 1)
+        found = [item for item in self._measurer.crops(frame, self._plan.next_finds()) if item is not None]
+        finds = self._refined(frame, found, self.settings.refine_crops - 1)
         return self._gated(frame, [*tracked, *finds])
 
     def _to_search(self, accepted: Sequence[Candidate], measured: bool) -> List[int]:
@@ -203,7 +205,7 @@ class PoseEstimator:
         return self._gated(frame, self._measure_again(frame, now, rough, self.settings.refine_crops))
 
     def _detected(self, frame: Frame, detections: Sequence[Detection]) -> List[Candidate]:
-        """Measure the best-scored boxes of each object, then once more around the pose each gave."""
+        """Measure the best-scored boxes of each object, then the best of them once more around the pose each gave."""
         requests = []
         for index in self._wanted:
             name = self.bundle.objects[index].name
@@ -216,17 +218,16 @@ class PoseEstimator:
                 Request(index, np.asarray(item.box, dtype=np.float64), 'detections')
                 for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
             ]
-        return self._gated(frame, self._measured(frame, requests, self.settings.refine_crops))
+        first = [item for item in self._measurer.crops(frame, requests) if item is not None]
+        first.sort(
+            key=lambda item: (not gates.passes(item, self.settings, frame.camera, frame.workspace), -item.quality)
+        )
+        return self._gated(frame, self._refined(frame, self._best_of_each(frame, first), self.settings.refine_crops))
 
-    def _measured(self, frame: Frame, requests: Sequence[Request], times: int) -> List[Optional[Candidate]]:
-        """Measure boxes, then `times` more in crops around the poses that they gave."""
-        first = self._measurer.crops(frame, requests)
-        again = [
-            (replace(request, box=candidate.box, mode='measure'), candidate)
-            for request, candidate in zip(requests, first, strict=True)
-            if candidate is not None
-        ]
-        return self._measure_again(frame, [item[0] for item in again], [item[1] for item in again], times)
+    def _refined(self, frame: Frame, first: List[Candidate], times: int) -> List[Optional[Candidate]]:
+        """Measure `times` more in crops around poses."""
+        requests = [Request(self.bundle.index(item.model.name), item.box, 'measure') for item in first]
+        return self._measure_again(frame, requests, first, times)
 
     def _measure_again(
         self, frame: Frame, requests: List[Request], first: Sequence[Optional[Candidate]], times: int
@@ -251,22 +252,16 @@ class PoseEstimator:
             if item is None:
                 continue
             rejection = gates.check(item, self.settings, frame.camera, frame.workspace)
-            if rejection is None and self._outlines is not None:
-                fitted = self._outlines.fit(frame, item)
-                rejection = gates.check(fitted, self.settings, frame.camera, frame.workspace)
-            else:
-                fitted = item
             if rejection is None:
-                out.append(fitted)
+                out.append(item)
             else:
                 frame.rejections.append(rejection)
         return out
 
-    def _publishable(self, frame: Frame, candidates: Sequence[Candidate]) -> List[PoseEstimate]:
-        """Drop doubles and surplus instances, give identities."""
+    def _best_of_each(self, frame: Frame, ordered: Sequence[Candidate]) -> List[Candidate]:
+        """The first of each instance, as many of an object as are wanted."""
         kept: List[Candidate] = []
-        order = sorted(candidates, key=lambda item: (item.track is None, -item.quality))
-        for item in order:
+        for item in ordered:
             same = [other for other in kept if other.model.name == item.model.name]
             overlap = max((box_iou(other.box, item.box) for other in same), default=0.0)
             if overlap > SAME_INSTANCE:
@@ -275,6 +270,14 @@ class PoseEstimator:
                 frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
             else:
                 kept.append(item)
+        return kept
+
+    def _publishable(self, frame: Frame, candidates: Sequence[Candidate]) -> List[PoseEstimate]:
+        """Drop doubles and surplus instances, fit what is left to its outline, give identities."""
+        order = sorted(candidates, key=lambda item: (item.track is None, -item.quality))
+        kept = self._best_of_each(frame, order)
+        if self._outlines is not None:
+            kept = self._gated(frame, [self._outlines.fit(frame, item) for item in kept])
         published = []
         for item, (track, pose) in zip(kept, self._tracker.commit(kept), strict=True):
             if pose is None:
