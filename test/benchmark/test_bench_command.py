@@ -12,6 +12,7 @@ import pytest
 
 from kd6d_ros.benchmark.bag_source import BagSource
 from kd6d_ros.benchmark.comparison import Comparison, row_notes
+from kd6d_ros.benchmark.machine import peak_memory_mb
 from kd6d_ros.benchmark.rows import published_pose
 from kd6d_ros.benchmark.variants import make_variants
 from kd6d_ros.cli.main import main
@@ -34,6 +35,7 @@ def test_two_precisions_are_compared(cut_demo_bag: MakeBag, demo: Path, tmp_path
     extra = ['--precision', 'fp32', '--precision', 'int8-cpu', '--rounds', '2', '--camera-rate', '100000']
     assert main(['bench', '--bag', str(bag), '--bundle', str(demo), '--out', str(out), *extra]) == 2
     assert '--camera-rate 100000: must be 0.01 to 10000 Hz' in capsys.readouterr().err
+    before = peak_memory_mb() or 0.0
     record = bench(bag, demo, out, *extra[:-1], '10000')
     table = capsys.readouterr()
     first, second = record['rows']
@@ -49,7 +51,8 @@ def test_two_precisions_are_compared(cut_demo_bag: MakeBag, demo: Path, tmp_path
         # Every image arrives before the first is done: only that one and the last are worked on.
         assert row['camera']['dropped'] == 6
         assert row['recall_5cm_5deg'] >= 0.75
-        assert 20 < row['peak_memory_mb'] < 1000
+        # Of this process so far, in which other tests may have needed more.
+        assert 20 < row['peak_memory_mb'] < max(1000, before + 1)
         assert row['gpu_memory_mb'] is not None or row['why']['gpu_memory_mb']
     assert set(record['versions']) == {'onnxruntime', 'opencv', 'rosbags', 'numpy'}
     hashes = [record['configuration_sha256'], record['bag_sha256'], *record['bundles']['demo']['engines'].values()]
