@@ -51,8 +51,8 @@ def test_two_precisions_are_compared(cut_demo_bag: MakeBag, demo: Path, tmp_path
         # Every image arrives before the first is done: only that one and the last are worked on.
         assert row['camera']['dropped'] == 6
         assert row['recall_5cm_5deg'] >= 0.75
-        # Of this process so far, in which other tests may have needed more.
-        assert 20 < row['peak_memory_mb'] < max(1000, before + 1)
+        # Of this process so far, in which other tests may have needed much.
+        assert 20 < row['peak_memory_mb'] < before + 500
         assert row['gpu_memory_mb'] is not None or row['why']['gpu_memory_mb']
     assert set(record['versions']) == {'onnxruntime', 'opencv', 'rosbags', 'numpy'}
     hashes = [record['configuration_sha256'], record['bag_sha256'], *record['bundles']['demo']['engines'].values()]
