@@ -38,8 +38,8 @@ class RunOptions:
     """What to run on. targets None: BOP_DIR/test_targets_bop19.json; detections None: search the images.
 
     settings: those of the estimator; track, find and max_instances are the run's own. limit: only the first images
-    of the target list; overlays: folder for `overlay_count` pictures, spread
-    over the images, with the estimates in colour and the ground truth in white.
+    of the target list; overlays: folder for `overlay_count` pictures, spread over the images, with the estimates in
+    colour and the ground truth in white.
     """
 
     dataset: Path

@@ -33,7 +33,6 @@ class FeaturePyramid(nn.Module):
                 f'network.strides: {list(strides)} must include {coarsest}, the coarsest map of the backbone'
             )
         self.inner = sorted(s for s in channels if s >= wanted[0])
-        self.wanted = len(wanted)
         self.lateral = nn.ModuleList(nn.Conv2d(channels[s], width, 1) for s in self.inner)
         self.output = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in wanted)
         last = channels[self.inner[-1]]
@@ -51,7 +50,7 @@ class FeaturePyramid(nn.Module):
         for index in range(len(merged) - 1, 0, -1):
             up = F.interpolate(merged[index], scale_factor=2.0, mode='nearest')
             merged[index - 1] = merged[index - 1] + up
-        maps = [conv(x) for conv, x in zip(self.output, merged[: self.wanted], strict=True)]
+        maps = [conv(x) for conv, x in zip(self.output, merged[: len(self.output)], strict=True)]
         x = features[self.inner[-1]]
         for index, conv in enumerate(self.down):
             x = conv(x if index == 0 else F.relu(x))

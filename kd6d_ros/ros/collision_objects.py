@@ -179,9 +179,9 @@ class CollisionObjectsNode(Node):
             seen.add(sight.object_id)
             name, pose = self._values['id_prefix'] + sight.object_id, target_from_frame @ sight.frame_from_obj
             told = self._scene.see(name, header, pose, shape, now, self._values['period_s'])
-            # At the last moment: a newcomer has to know an object before its first MOVE.
-            self._tell_newcomers()
-            self._publish([told] if told else [])
+            if told:
+                self._tell_newcomers()  # at the last moment: a newcomer has to know an object before its first MOVE
+                self._publish([told])
 
     def _shape(self, detection: Any, sight: Sight) -> Shape:
         """
