@@ -61,6 +61,8 @@ QUEUE = 10
 NO_FRAME = 'INVALID_ARGUMENT_ERROR'
 SAY_AGAIN_S = 10.0
 """A complaint about detections is repeated after this many seconds at the earliest."""
+SETTLING_S = 1.0
+"""DDS counts a newcomer before that one hears everything: so long each message about an object is an ADD."""
 LAST_WORDS_S = 2.0
 """Longest wait for consumers to confirm the last REMOVE."""
 
@@ -80,7 +82,7 @@ class CollisionObjectsNode(Node):
         self._scene, self._frames = CollisionScene(), Frames(self)
         self._meshes: Dict[str, Shape] = {}
         self._waiting: Deque[Tuple[Detection3DArray, float]] = deque(maxlen=QUEUE)
-        self._enabled, self._consumers = True, 0
+        self._enabled, self._consumers, self._settled_s = True, 0, 0.0
         self._said: Dict[str, float] = {}
         if self._values['shape'] == 'mesh':
             self._meshes = _meshes(self._values)
@@ -181,7 +183,7 @@ class CollisionObjectsNode(Node):
             told = self._scene.see(name, header, pose, shape, now, self._values['period_s'])
             if told:
                 self._tell_newcomers()  # at the last moment: a newcomer has to know an object before its first MOVE
-                self._publish([told])
+                self._publish([self._scene.added(name) if monotonic() < self._settled_s else told])
 
     def _shape(self, detection: Any, sight: Sight) -> Shape:
         """
@@ -205,6 +207,7 @@ class CollisionObjectsNode(Node):
     def _tell_newcomers(self) -> None:
         consumers = self._publisher.get_subscription_count()
         if consumers > self._consumers:
+            self._settled_s = monotonic() + SETTLING_S
             self._publish(self._scene.again())
         self._consumers = consumers
 

@@ -47,7 +47,7 @@ class CollisionScene:
         known = self._known.get(object_id)
         if known is None or not shape.is_like(known.shape):
             self._known[object_id] = _Known(header, pose, shape, now_s, now_s)
-            return self._added(object_id)
+            return self.added(object_id)
         known.header, known.pose, known.seen_s = header, pose, now_s
         if now_s - known.sent_s < period_s:
             return None
@@ -64,14 +64,15 @@ class CollisionScene:
 
     def again(self) -> List[CollisionObject]:
         """ADD for everything, for a consumer that came later."""
-        return [self._added(key) for key in self._known]
+        return [self.added(key) for key in self._known]
 
     def renew(self, now_s: float) -> None:
         """Count everything as seen just now."""
         for known in self._known.values():
             known.seen_s = now_s
 
-    def _added(self, object_id: str) -> CollisionObject:
+    def added(self, object_id: str) -> CollisionObject:
+        """ADD for one that is known."""
         known = self._known[object_id]
         message = _message(object_id, known, CollisionObject.ADD)
         known.shape.fill(message)
