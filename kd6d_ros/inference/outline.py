@@ -1,7 +1,8 @@
 """The outline of a mesh under a pose: where its silhouette ends in the image, and which points of the mesh are there.
 
 An edge of the mesh lies on an outline where one of its two faces looks to the camera and the other does not. Of those
-edges the ones before the object itself are left out: beyond the outline there must be no object any more.
+edges the ones before the object itself are left out: beyond the outline there must be no object any more. The same
+edges give the silhouette: how often they wind around a pixel is how many faces it lies on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NEAREST = 1e-3
 """A mesh that comes nearer to the camera plane than this [m] has no outline."""
 
 MOST_FACES = 2000
-"""A finer mesh is simplified, as every face that looks to the camera is drawn for each outline. With a third of it
+"""A finer mesh is simplified, as every face is looked at for each outline. With a third of it
 the outlines of LM-O's objects are up to 1 % too wide or too narrow (standard deviation over views), and so is the
 distance."""
 
@@ -54,7 +55,7 @@ class OutlineModel:
         proper = length > 1e-9 * float(length.max())
         self._faces, self._normals = faces[proper], normals[proper] / length[proper, None]
         self._offsets = np.einsum('fd,fd->f', self._normals, corners[proper, 0])
-        self._edges, self._sides, self._opposite = _edges(self._faces)
+        self._edges, self._sides, self._opposite, self._around = _edges(self._faces)
 
     def seen(
         self, rotation: FloatArray, translation: FloatArray, matrix: FloatArray, size: Tuple[int, int], count: int
@@ -76,7 +77,7 @@ class OutlineModel:
         if not (np.abs(pixels) < 1e4).all():
             return None
         front = self._normals @ (-translation @ rotation) > self._offsets
-        silhouette = _filled(pixels, self._faces[front], size)
+        silhouette = self._silhouette(pixels, front, size)
         sides = np.where(self._sides >= 0, front[self._sides], False)
         chosen = np.flatnonzero(sides[:, 0] != sides[:, 1])
         ends = self._edges[chosen]
@@ -90,6 +91,19 @@ class OutlineModel:
         points, at, normals = self._on_edges(ends, opposite, share, pixels, moved[:, 2])
         free = ~_inside(silhouette, at + BEYOND_PX * normals)
         return OutlinePoints(points[free], at[free], normals[free], silhouette)
+
+    def _silhouette(self, pixels: FloatArray, front: AnyArray, size: Tuple[int, int]) -> AnyArray:
+        """(H, W) uint8: 255 where a face of `front` touches the pixel."""
+        owned, forward = self._around
+        # Edges between two such faces are passed once in each direction and cancel out, whatever the mesh is like.
+        weights = np.tile(front, 3) * forward
+        turns = np.bincount(owned, weights, len(self._edges))
+        rim = np.flatnonzero(turns)
+        ends = pixels[self._edges[rim]]
+        out: AnyArray = (winding_numbers(ends[:, 0], ends[:, 1], turns[rim], size) != 0).astype(np.uint8) * 255
+        lines = np.round(ends * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+        cv2.polylines(out, list(lines), False, (255,), 1, cv2.LINE_8, _SUBPIXEL_BITS)
+        return out
 
     def _on_edges(
         self, ends: AnyArray, opposite: AnyArray, share: FloatArray, pixels: FloatArray, depth: FloatArray
@@ -108,19 +122,22 @@ class OutlineModel:
         return points, at, normals
 
 
-def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray]:
-    """Edges (E, 2), the faces (E, 2) on both sides (-1: none) and the third vertex (E, 2) of each; of an edge with more
-    than two faces the first two count."""
-    ends = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray, Tuple[AnyArray, FloatArray]]:
+    """Edges (E, 2), the faces (E, 2) on both sides (-1: none) and the third vertex (E, 2) of each, of an edge with more
+    than two faces the first two count; and for the three edges of every face (3 F,), first edges first: which one it
+    is, and 1 or -1 whether the face passes it from its first end to its second one or back."""
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     third = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
     owner = np.tile(np.arange(len(faces)), 3)
-    edges, inverse, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse.reshape(-1), kind='stable')
+    edges, inverse, count = np.unique(np.sort(directed, axis=1), axis=0, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(-1)
+    order = np.argsort(inverse, kind='stable')
     first = np.cumsum(count) - count
     second = np.where(count > 1, first + 1, first)
     one, two = order[first], order[second]
     sides = np.stack([owner[one], np.where(count > 1, owner[two], -1)], axis=1)
-    return edges, sides, np.stack([third[one], third[two]], axis=1)
+    forward = np.where(directed[:, 0] < directed[:, 1], 1.0, -1.0)
+    return edges, sides, np.stack([third[one], third[two]], axis=1), (inverse, forward)
 
 
 def _spread(length: FloatArray, count: int) -> Tuple[AnyArray, FloatArray]:
@@ -132,13 +149,29 @@ def _spread(length: FloatArray, count: int) -> Tuple[AnyArray, FloatArray]:
     return row, share
 
 
-def _filled(pixels: FloatArray, faces: AnyArray, size: Tuple[int, int]) -> AnyArray:
-    """Silhouette (H, W) of some faces: 255 inside."""
-    out = np.zeros((size[1], size[0]), dtype=np.uint8)
-    fixed = np.round(pixels * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    # One polygon at a time: filled together, faces that overlap would cancel each other.
-    for triangle in fixed[faces]:
-        cv2.fillConvexPoly(out, triangle, 255, cv2.LINE_8, _SUBPIXEL_BITS)
+def winding_numbers(start: FloatArray, end: FloatArray, turns: AnyArray, size: Tuple[int, int]) -> AnyArray:
+    """How often closed lines wind around each pixel's centre.
+
+    Args:
+        start, end: (N, 2) [px] of straight parts, in any order.
+        turns: (N,) whole numbers, how often each part is passed from `start` to `end`.
+        size: width and height of the answer [px].
+
+    Returns:
+        (H, W) whole numbers: the parts to the left of a pixel in its row, downward ones less upward ones.
+    """
+    width, height = size
+    down = end[:, 1] > start[:, 1]
+    top, bottom = np.where(down[:, None], start, end), np.where(down[:, None], end, start)
+    first, last = np.clip(np.ceil([top[:, 1], bottom[:, 1]]), 0, height).astype(np.int64)
+    rows = last - first
+    part = np.repeat(np.arange(len(rows)), rows)
+    row = np.arange(len(part)) - np.repeat(np.cumsum(rows) - rows - first, rows)
+    lean = (bottom[:, 0] - top[:, 0]) / np.maximum(bottom[:, 1] - top[:, 1], 1e-12)
+    column = np.clip(np.ceil(top[part, 0] + (row - top[part, 1]) * lean[part]), 0, width).astype(np.int64)
+    signed = np.where(down, turns, -turns)[part]
+    crossed = np.bincount(row * (width + 1) + column, signed, height * (width + 1)).reshape(height, width + 1)
+    out: AnyArray = np.rint(np.cumsum(crossed, axis=1)[:, :width]).astype(np.int64)
     return out
 
 

@@ -3,10 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference.crop import Crop
-from kd6d_ros.inference.outline import OutlineModel
+from kd6d_ros.inference.outline import OutlineModel, winding_numbers
 from kd6d_ros.inference.outline_fit import fit_outline
 from kd6d_ros.inference.outline_view import MaskMap
 from kd6d_ros.types import Mesh, RigidTransform
@@ -124,6 +126,40 @@ def test_points_of_the_outline_are_where_the_object_ends(bracket):
         inside, outside = (np.round(seen.pixels + way * 3 * seen.normals).astype(int) for way in (-1, 1))
         assert truth[inside[:, 1], inside[:, 0]].mean() > 0.9
         assert not truth[outside[:, 1], outside[:, 0]].mean() > 0.1
+
+
+@given(st.lists(st.tuples(st.floats(-8, 40), st.floats(-8, 32)), min_size=3, max_size=9), st.integers(-2, 2))
+@settings(max_examples=60, deadline=None)
+def test_winding_numbers_are_those_of_the_angles(corners, turns):
+    """Around pixel centres off the lines; the angles under which the parts are seen are the definition."""
+    start = np.array(corners) + 1e-3 * np.sqrt(np.arange(2 * len(corners))).reshape(-1, 2)
+    end = np.roll(start, -1, axis=0)
+    found = winding_numbers(start, end, np.full(len(start), turns), (32, 24))
+    centres = np.stack(np.meshgrid(np.arange(32.0), np.arange(24.0)), axis=-1)[:, :, None]
+    first, second = start - centres, end - centres
+    cross = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
+    angles = np.arctan2(cross, (first * second).sum(-1))
+    expected = -turns * angles.sum(-1) / (2 * np.pi)
+    length = np.maximum(np.linalg.norm(second - first, axis=-1), 1e-9)
+    along = np.clip(-(first * (second - first)).sum(-1) / length**2, 0, 1)
+    clear = np.linalg.norm(first + along[..., None] * (second - first), axis=-1).min(-1) > 1e-6
+    np.testing.assert_allclose(found[clear], expected[clear], atol=1e-6)
+
+
+def test_a_hole_of_the_object_is_no_part_of_its_silhouette():
+    """A frame of four boxes that run into each other, one of them open, seen from above."""
+    sides = [
+        ([-0.06, -0.06], [0.06, -0.04]),
+        ([-0.06, 0.04], [0.06, 0.06]),
+        ([-0.06, -0.06], [-0.04, 0.06]),
+        ([0.04, -0.06], [0.06, 0.06]),
+    ]
+    ring = mesh(*[block([*low, 0.0], [*high, 0.02]) for low, high in sides])
+    ring = Mesh(ring.vertices, ring.faces[2:])  # the first box is open
+    seen = OutlineModel(ring).seen(np.diag([1.0, -1.0, -1.0]), np.array([0, 0, 0.5]), K, (640, 480), 200)
+    centre = np.round(K[:2, 2]).astype(int)
+    assert seen.silhouette[centre[1], centre[0]] == 0
+    assert seen.silhouette[centre[1], centre[0] + round(572.5 * 0.05 / 0.5)] == 255
 
 
 def test_edges_before_the_object_itself_are_left_out(bracket):
