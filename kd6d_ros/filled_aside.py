@@ -13,14 +13,34 @@ if TYPE_CHECKING:
 
 @contextmanager
 def filled_aside(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `folder` at the end; what an exception interrupts leaves nothing behind."""
+    """A folder to fill, which takes the place of `folder` at the end; what an exception interrupts leaves nothing
+    behind, and what was there before where it was."""
+    folder = folder.absolute()  # '.' has no name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f'.{folder.name}.{secrets.token_hex(8)}')  # two runs may fill one at once
+    aside = _beside(folder)
     aside.mkdir()
     try:
         yield aside
+        _put_in_place(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+
+
+def _beside(folder: Path) -> Path:
+    """A name of its own, as two runs may fill one folder at once."""
+    return folder.with_name(f'.{folder.name}.{secrets.token_hex(8)}')
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Swap folders by two renames, so that no half-written one is ever seen under `folder`."""
+    if not folder.exists():
+        aside.rename(folder)
+        return
+    old = folder.rename(_beside(folder))
+    try:
+        aside.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -7,17 +7,15 @@ and says which line or file is wrong.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 import yaml
 
 from kd6d_ros.errors import BundleError
+from kd6d_ros.filled_aside import filled_aside
 from kd6d_ros.inference.bundle_files import check_files, load_mesh, mesh_bytes, sha256_file
 from kd6d_ros.inference.bundle_records import (
     MANIFEST,
@@ -108,7 +106,8 @@ def write_bundle(
         BundleError: what would be written does not load, or `folder` holds something else.
     """
     folder = Path(folder)
-    with _replacing(folder) as aside:
+    _check_target(folder)
+    with filled_aside(folder) as aside:
         engine_files = {key: _copy(Path(source), aside, key) for key, source in engines.items()}
         mesh_files = {key: _mesh(mesh, aside, key) for key, mesh in (meshes or {}).items()}
         code_files = {book.name: write_codes(aside / CODES, book).relative_to(aside).as_posix() for book in books}
@@ -149,7 +148,7 @@ def set_covariance(folder: Path, covariance: Mapping[str, Any]) -> Bundle:
     try:
         _write_manifest(aside, manifest_record(bundle))
         loaded = read_bundle(parse_manifest(aside.read_bytes(), str(folder / MANIFEST)), folder)
-        os.replace(aside, folder / MANIFEST)
+        aside.replace(folder / MANIFEST)
     finally:
         aside.unlink(missing_ok=True)
     return replace(loaded, books=bundle.books)
@@ -177,7 +176,8 @@ def with_engines(
         BundleError: see ``write_bundle``.
     """
     folder = Path(folder)
-    with _replacing(folder) as aside:
+    _check_target(folder)
+    with filled_aside(folder) as aside:
         files = {precision: _copy(Path(source), aside, precision) for precision, source in engines.items()}
         stale = {bundle.engines[precision] for precision in files if precision in bundle.engines} | {REPORT}
         hashes = {x: digest for x, digest in bundle.files.items() if x not in stale}
@@ -198,25 +198,6 @@ def with_engines(
     return replace(loaded, folder=folder)
 
 
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write a bundle into: it takes the place of `folder` at the end, or is gone after an
-    error.
-
-    Raises:
-        BundleError: `folder` holds something else than a bundle.
-    """
-    _check_target(folder)
-    aside = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        _put_in_place(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-
-
 def _unlisted(bundle: Bundle) -> List[str]:
     """Plain files in a bundle's folder that its manifest does not list, such as a README."""
     found = [path for path in bundle.folder.rglob('*') if path.is_file() and not path.is_symlink()]
@@ -230,7 +211,6 @@ def _check_target(folder: Path) -> None:
         raise BundleError(f'{folder}: exists and is not a bundle; choose another folder')
     if folder.exists() and not folder.is_dir():
         raise BundleError(f'{folder}: exists and is not a folder')
-    folder.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _copy(source: Path, folder: Path, precision: str) -> str:
@@ -263,20 +243,3 @@ class _Dumper(yaml.SafeDumper):
 def _write_manifest(path: Path, record: Dict[str, Any]) -> None:
     text = yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     path.write_text(text, encoding='utf-8')
-
-
-def _put_in_place(aside: Path, folder: Path) -> None:
-    """Swap folders by two renames, so that no half-written bundle is ever seen under `folder`."""
-    old = None
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.old.', dir=folder.parent)) / 'bundle'
-        os.replace(folder, old)
-    try:
-        os.replace(aside, folder)
-    except OSError:
-        if old is not None:
-            os.replace(old, folder)
-        raise
-    finally:
-        if old is not None:
-            shutil.rmtree(old.parent, ignore_errors=True)
