@@ -7,14 +7,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-import numpy as np
-
 from kd6d_ros.data.bop import BopDataset, BopScene, Target, read_detections, read_targets
 from kd6d_ros.data.bop_evaluation import check_sizes
-from kd6d_ros.data.photo_pictures import draw_estimate, write_jpeg
+from kd6d_ros.data.run_overlays import RunOverlays
+from kd6d_ros.data.run_tally import RunTally
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.evaluation.records import Estimate
-from kd6d_ros.geometry.draw import draw_pose
 from kd6d_ros.inference.estimator import PoseEstimator
 from kd6d_ros.inference.object_meshes import object_meshes
 from kd6d_ros.inference.outlines import PURPOSE, Outlines
@@ -25,12 +23,10 @@ if TYPE_CHECKING:
     from kd6d_ros.data.bop import DetectionTable
     from kd6d_ros.inference.bundle_records import Bundle
     from kd6d_ros.inference.engines.base import Engine
-    from kd6d_ros.types import Camera, ImageArray, PoseEstimate
+    from kd6d_ros.types import PoseEstimate
 
 Progress = Callable[[int, int, float], None]
 """Called after each image with the images done, the images in all, and the seconds since the start."""
-
-TRUTH_COLOUR = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,12 @@ class DatasetRun:
         for scene_id, image_id in self.targets:
             self.dataset.scene(options.split, scene_id).image_path(image_id)
         self._outlines = self._make_outlines()
-        self._seconds: List[float] = []
+        self._tally = RunTally()
         self._found = 0
         self._boxes = 0
         self._missing = 0
         self._absent = 0
         self._phantoms = 0
-        self._rejections: Dict[str, int] = {}
 
     def _by_image(self, path: Path, listed: List[Target]) -> Tuple[Dict[Tuple[int, int], Dict[int, int]], int]:
         """{(scene, image): {object id: instances}} of the bundle's objects, and how many targets are not."""
@@ -125,40 +120,23 @@ class DatasetRun:
         table = self.detections if boxes is None else boxes
         settings = replace(self.options.settings, track=False, find=table is None, max_instances=min(most, 50))
         estimator = PoseEstimator(self.bundle, engine, settings, outlines=self._outlines)
-        drawn = self._to_draw()
+        overlays = RunOverlays(self.bundle, self.options.overlays, self.options.overlay_count, list(self.targets))
         out: List[Estimate] = []
         start = perf_counter()
         for number, (key, counts) in enumerate(self.targets.items(), start=1):
             scene = self.dataset.scene(self.options.split, key[0])
             image, camera = scene.image(key[1]), scene.camera(key[1])
-            poses = self._poses(estimator, key, self._boxes_of(table, key, counts), image, camera)
+            boxes_here = self._boxes_of(table, key, counts)
+            poses = self._tally.estimate(estimator, image, camera, boxes_here) if counts else []
             if table is None and counts and scene.has_annotations:
                 self._count_absent(scene, key[1], poses)
             estimates = self._of_targets(key, poses)
-            if key in drawn:
-                self._draw(scene, key, image.copy(), camera, estimates)
+            overlays.draw(scene, key, image, camera, estimates)
             out += estimates
             if progress is not None:
                 progress(number, len(self.targets), perf_counter() - start)
         self._found = len(out)
         return out
-
-    def _poses(
-        self,
-        estimator: PoseEstimator,
-        key: Tuple[int, int],
-        detections: Optional[List[Detection]],
-        image: ImageArray,
-        camera: Camera,
-    ) -> List[PoseEstimate]:
-        """Of all objects, targets or not, of one image."""
-        estimator.reset()
-        start = perf_counter()
-        poses = estimator.estimate(image, camera, 0.0, detections) if self.targets[key] else []
-        self._seconds.append(perf_counter() - start)
-        for reason, count in estimator.report.counts().items():
-            self._rejections[reason] = self._rejections.get(reason, 0) + count
-        return poses
 
     def _count_absent(self, scene: BopScene, image_id: int, poses: List[PoseEstimate]) -> None:
         """What a search says of the bundle's objects that the image does not show at all."""
@@ -172,7 +150,9 @@ class DatasetRun:
         for obj_id, count in self.targets[key].items():
             name = self.bundle.by_obj_id()[obj_id].name
             own = sorted((pose for pose in poses if pose.object_name == name), key=lambda item: -item.score)
-            out += [Estimate(*key, obj_id, pose.score, pose.cam_from_obj, self._seconds[-1]) for pose in own[:count]]
+            out += [
+                Estimate(*key, obj_id, pose.score, pose.cam_from_obj, self._tally.seconds[-1]) for pose in own[:count]
+            ]
         return out
 
     def _boxes_of(
@@ -191,31 +171,6 @@ class DatasetRun:
             self._missing += max(0, count - sum(box.object_name == names[ident] for box in boxes))
         return boxes
 
-    def _to_draw(self) -> List[Tuple[int, int]]:
-        """Images to draw, spread evenly over the list."""
-        keys = list(self.targets)
-        count = min(self.options.overlay_count, len(keys)) if self.options.overlays else 0
-        return [keys[int(place)] for place in np.linspace(0, len(keys) - 1, count)] if count else []
-
-    def _draw(
-        self,
-        scene: BopScene,
-        key: Tuple[int, int],
-        image: ImageArray,
-        camera: Camera,
-        estimates: List[Estimate],
-    ) -> None:
-        """One picture: ground truth thin and white below the estimates."""
-        folder = Path(self.options.overlays or '')
-        folder.mkdir(parents=True, exist_ok=True)
-        known = self.bundle.by_obj_id()
-        for truth in scene.annotations(key[1]):
-            if truth.obj_id in known:
-                draw_pose(image, camera, known[truth.obj_id], truth.cam_from_obj, TRUTH_COLOUR, thickness=1, axes=False)
-        for item in estimates:
-            draw_estimate(image, camera, self.bundle, known[item.obj_id].name, item.score, item.cam_from_obj)
-        write_jpeg(folder / f'{key[0]:06d}_{key[1]:06d}.jpg', image)
-
     def summary(self) -> Dict[str, Any]:
         """What was done: counts, and milliseconds per image of pose estimation alone."""
         targets = sum(sum(counts.values()) for counts in self.targets.values())
@@ -233,8 +188,4 @@ class DatasetRun:
         if self._absent:
             record['objects_not_in_the_image'] = self._absent
             record['poses_of_objects_not_in_the_image'] = self._phantoms
-        if self._seconds:
-            p50, p95 = np.percentile(np.array(self._seconds) * 1000.0, [50, 95])
-            record['ms_per_image_p50'], record['ms_per_image_p95'] = round(float(p50), 2), round(float(p95), 2)
-        record['rejections'] = dict(sorted(self._rejections.items()))
-        return record
+        return {**record, **self._tally.record()}

@@ -8,10 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-import numpy as np
-
 from kd6d_ros.data.image_files import SUFFIXES, image_size, read_rgb
 from kd6d_ros.data.photo_pictures import draw_estimate, write_jpeg
+from kd6d_ros.data.run_tally import RunTally
 from kd6d_ros.errors import ConfigError, DatasetError
 from kd6d_ros.geometry.transforms import quaternion_xyzw
 from kd6d_ros.inference.estimator import PoseEstimator
@@ -65,8 +64,7 @@ class PhotoRun:
         names = options.settings.objects or bundle.names
         meshes = None if options.meshes is None else object_meshes(bundle, names, PURPOSE, options.meshes)
         self._outlines = Outlines(bundle, names, meshes) if options.settings.fit_outline else None
-        self._seconds: List[float] = []
-        self._rejections: Counter[str] = Counter()
+        self._tally = RunTally()
         self._poses: Counter[str] = Counter()
         self._with_pose = 0
 
@@ -94,11 +92,7 @@ class PhotoRun:
         return out
 
     def _estimate(self, estimator: PoseEstimator, image: ImageArray) -> List[PoseEstimate]:
-        estimator.reset()
-        start = perf_counter()
-        poses = estimator.estimate(image, self.camera, 0.0)
-        self._seconds.append(perf_counter() - start)
-        self._rejections.update(estimator.report.counts())
+        poses = self._tally.estimate(estimator, image, self.camera)
         self._poses.update(pose.object_name for pose in poses)
         self._with_pose += bool(poses)
         return poses
@@ -109,11 +103,7 @@ class PhotoRun:
             'bundle': self.bundle.name, 'images': len(self.paths), 'images_with_a_pose': self._with_pose,
             'poses': sum(self._poses.values()), 'poses_by_object': dict(sorted(self._poses.items())),
         }  # fmt: skip
-        if self._seconds:
-            p50, p95 = np.percentile(np.array(self._seconds) * 1000.0, [50, 95])
-            record['ms_per_image_p50'], record['ms_per_image_p95'] = round(float(p50), 2), round(float(p95), 2)
-        record['rejections'] = dict(sorted(self._rejections.items()))
-        return record
+        return {**record, **self._tally.record()}
 
 
 def _photos(place: Path) -> List[Path]:

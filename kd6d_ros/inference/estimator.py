@@ -247,16 +247,14 @@ class PoseEstimator:
         return best
 
     def _gated(self, frame: Frame, candidates: Sequence[Optional[Candidate]]) -> List[Candidate]:
-        out = []
-        for item in candidates:
-            if item is None:
-                continue
-            rejection = gates.check(item, self.settings, frame.camera, frame.workspace)
-            if rejection is None:
-                out.append(item)
-            else:
-                frame.rejections.append(rejection)
-        return out
+        return [item for item in candidates if item is not None and not self._refused(frame, item)]
+
+    def _refused(self, frame: Frame, item: Candidate) -> bool:
+        """Whether a gate refuses the candidate, which is then in the frame's report."""
+        rejection = gates.check(item, self.settings, frame.camera, frame.workspace)
+        if rejection is not None:
+            frame.rejections.append(rejection)
+        return rejection is not None
 
     def _best_of_each(self, frame: Frame, ordered: Sequence[Candidate]) -> List[Candidate]:
         """The first of each instance, as many of an object as are wanted."""
@@ -267,7 +265,9 @@ class PoseEstimator:
             if overlap > SAME_INSTANCE:
                 frame.reject(item.model.name, gates.DUPLICATE, overlap, SAME_INSTANCE, item.mode)
             elif len(same) >= self.settings.max_instances:
-                frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
+                # One that would not be published anyway is none too many.
+                if not self._refused(frame, item):
+                    frame.reject(item.model.name, gates.TOO_MANY, len(same) + 1, self.settings.max_instances, item.mode)
             else:
                 kept.append(item)
         return kept

@@ -18,6 +18,7 @@ from kd6d_ros.evaluation.results_csv import read_results
 from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
 from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
+from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.types import ObjectModel, RigidTransform
 
 K = np.array([[572.0, 0, 325.0], [0, 573.0, 242.0], [0, 0, 1]])
@@ -167,6 +168,21 @@ def test_poses_of_objects_that_are_not_there_are_counted(patched, dataset, tmp_p
     record = json.loads(report.read_text())
     assert (record['objects_not_in_the_image'], record['poses_of_objects_not_in_the_image']) == (2, 2)
     assert record['poses'] == 3
+
+
+def test_an_image_without_a_known_target_counts_for_nothing(patched, dataset, bundle):
+    """Image 17 asks for another bundle's object only; the refusal of image 3 must not be counted again."""
+    rows = [{'scene_id': 2, 'im_id': i, 'obj_id': 30 if i == 17 else 1, 'inst_count': 1} for i in (3, 17)]
+    (dataset / 'test_targets_bop19.json').write_text(json.dumps(rows))
+    work = DatasetRun(bundle, RunOptions(dataset, settings=EstimatorSettings(max_distance=0.1)))
+    assert work.run(patched) == []
+    record = work.summary()
+    assert record['images'] == 2
+    once = record['rejections']
+    assert once
+    work = DatasetRun(bundle, RunOptions(dataset, settings=EstimatorSettings(max_distance=0.1), limit=1))
+    work.run(patched)
+    assert work.summary()['rejections'] == once
 
 
 def test_images_are_independent(patched, dataset, tmp_path):

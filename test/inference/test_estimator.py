@@ -107,6 +107,17 @@ def test_detections_are_measured_then_measured_again_around_the_pose(bundle, cam
     assert [r.mode for r in once.report.regions] == ['detections']
 
 
+@pytest.mark.parametrize(('limit', 'reason'), [(10.0, gates.TOO_MANY), (0.9, gates.TOO_FAR)])
+def test_a_spare_detection_is_too_many_only_where_it_would_be_published(bundle, camera, image, fake, limit, reason):
+    fake.scene = [('mug', at(-0.15, 0.02, 0.7)), ('mug', at(0.25, -0.1, 1.0))]
+    robot = estimator(bundle, fake, max_distance=limit)
+    poses = robot.estimate(
+        image, camera, 0.0, [Detection('mug', 0.9, box_of(bundle, camera, *mug)) for mug in fake.scene]
+    )
+    assert len(poses) == 1
+    assert robot.report.counts() == {reason: 1}
+
+
 def test_an_empty_list_of_detections_means_nothing_to_measure(bundle, camera, image, fake):
     fake.scene = [('mug', at(0, 0, 0.7))]
     robot = estimator(bundle, fake)
