@@ -55,7 +55,8 @@ class OutlineModel:
         proper = length > 1e-9 * float(length.max())
         self._faces, self._normals = faces[proper], normals[proper] / length[proper, None]
         self._offsets = np.einsum('fd,fd->f', self._normals, corners[proper, 0])
-        self._edges, self._sides, self._opposite, self._around = _edges(self._faces)
+        self._edges, self._sides, self._opposite, self._owned, forward = _edges(self._faces)
+        self._forward = forward.reshape(3, -1)
 
     def seen(
         self, rotation: FloatArray, translation: FloatArray, matrix: FloatArray, size: Tuple[int, int], count: int
@@ -77,8 +78,11 @@ class OutlineModel:
         if not (np.abs(pixels) < 1e4).all():
             return None
         front = self._normals @ (-translation @ rotation) > self._offsets
-        silhouette = self._silhouette(pixels, front, size)
-        sides = np.where(self._sides >= 0, front[self._sides], False)
+        # Edges between two front faces are passed once in each direction and cancel out, whatever the mesh is like.
+        turns = np.bincount(self._owned, (front * self._forward).reshape(-1), len(self._edges))
+        rim = np.flatnonzero(turns)
+        silhouette = _silhouette(pixels[self._edges[rim]], turns[rim], size)
+        sides = front[self._sides] & (self._sides >= 0)
         chosen = np.flatnonzero(sides[:, 0] != sides[:, 1])
         ends = self._edges[chosen]
         opposite = self._opposite[chosen, np.where(sides[chosen, 0], 0, 1)]
@@ -91,19 +95,6 @@ class OutlineModel:
         points, at, normals = self._on_edges(ends, opposite, share, pixels, moved[:, 2])
         free = ~_inside(silhouette, at + BEYOND_PX * normals)
         return OutlinePoints(points[free], at[free], normals[free], silhouette)
-
-    def _silhouette(self, pixels: FloatArray, front: AnyArray, size: Tuple[int, int]) -> AnyArray:
-        """(H, W) uint8: 255 where a face of `front` touches the pixel."""
-        owned, forward = self._around
-        # Edges between two such faces are passed once in each direction and cancel out, whatever the mesh is like.
-        weights = np.tile(front, 3) * forward
-        turns = np.bincount(owned, weights, len(self._edges))
-        rim = np.flatnonzero(turns)
-        ends = pixels[self._edges[rim]]
-        out: AnyArray = (winding_numbers(ends[:, 0], ends[:, 1], turns[rim], size) != 0).astype(np.uint8) * 255
-        lines = np.round(ends * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        cv2.polylines(out, list(lines), False, (255,), 1, cv2.LINE_8, _SUBPIXEL_BITS)
-        return out
 
     def _on_edges(
         self, ends: AnyArray, opposite: AnyArray, share: FloatArray, pixels: FloatArray, depth: FloatArray
@@ -122,7 +113,7 @@ class OutlineModel:
         return points, at, normals
 
 
-def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray, Tuple[AnyArray, FloatArray]]:
+def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray, AnyArray, FloatArray]:
     """Edges (E, 2), the faces (E, 2) on both sides (-1: none) and the third vertex (E, 2) of each, of an edge with more
     than two faces the first two count; and for the three edges of every face (3 F,), first edges first: which one it
     is, and 1 or -1 whether the face passes it from its first end to its second one or back."""
@@ -137,7 +128,7 @@ def _edges(faces: AnyArray) -> Tuple[AnyArray, AnyArray, AnyArray, Tuple[AnyArra
     one, two = order[first], order[second]
     sides = np.stack([owner[one], np.where(count > 1, owner[two], -1)], axis=1)
     forward = np.where(directed[:, 0] < directed[:, 1], 1.0, -1.0)
-    return edges, sides, np.stack([third[one], third[two]], axis=1), (inverse, forward)
+    return edges, sides, np.stack([third[one], third[two]], axis=1), inverse, forward
 
 
 def _spread(length: FloatArray, count: int) -> Tuple[AnyArray, FloatArray]:
@@ -147,6 +138,15 @@ def _spread(length: FloatArray, count: int) -> Tuple[AnyArray, FloatArray]:
     row = np.minimum(np.searchsorted(ends, place, side='right'), len(length) - 1)
     share: FloatArray = np.clip(1.0 - (ends[row] - place) / length[row], 0.0, 1.0)
     return row, share
+
+
+def _silhouette(ends: FloatArray, turns: AnyArray, size: Tuple[int, int]) -> AnyArray:
+    """(H, W) uint8: 255 where the area touches the pixel whose rim has the parts `ends` (N, 2, 2) [px], each passed
+    `turns` times."""
+    out: AnyArray = (winding_numbers(ends[:, 0], ends[:, 1], turns, size) != 0).astype(np.uint8) * 255
+    lines = np.round(ends * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    cv2.polylines(out, list(lines), False, (255,), 1, cv2.LINE_8, _SUBPIXEL_BITS)
+    return out
 
 
 def winding_numbers(start: FloatArray, end: FloatArray, turns: AnyArray, size: Tuple[int, int]) -> AnyArray:

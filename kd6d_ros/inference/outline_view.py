@@ -40,6 +40,8 @@ BINS = 16
 UNSEEN_COLOUR = 2e-4
 """Share of the pixels that every colour is given on both sides: one that was never seen says nothing."""
 
+_NEIGHBOURS = sum(np.eye(BINS, k=k) * share for k, share in ((-1, 0.25), (0, 0.5), (1, 0.25)))
+
 LEAST_PIXELS = 30
 GRID_STEP = 8
 
@@ -92,8 +94,9 @@ def _picture(image: ImageArray, grid: Float32Array, scale: float) -> Optional[Im
     height, width = image.shape[:2]
     sigma = 0.5 * np.sqrt(max(1 / scale**2 - 1, 0.0))
     margin = int(np.ceil(3 * sigma)) + 2
-    low = np.maximum(np.floor(grid.min(axis=(0, 1))).astype(int) - margin, 0)
-    high = np.minimum(np.ceil(grid.max(axis=(0, 1))).astype(int) + margin + 1, (width, height))
+    columns, rows = grid[..., 0], grid[..., 1]
+    low = np.maximum(np.floor([columns.min(), rows.min()]).astype(int) - margin, 0)
+    high = np.minimum(np.ceil([columns.max(), rows.max()]).astype(int) + margin + 1, (width, height))
     if (low >= high).any():
         return None
     part = image[low[1] : high[1], low[0] : high[0]]
@@ -152,11 +155,7 @@ def colour_odds(view: View, silhouette: AnyArray, gap: float, ring: float) -> Op
 def _histogram(colours: AnyArray) -> FloatArray:
     """Share (BINS^3,) of each colour, its neighbours counted in."""
     counts = np.bincount(colours, minlength=BINS**3).reshape(BINS, BINS, BINS) / len(colours)
-    for axis in range(3):
-        along = np.moveaxis(counts, axis, 0)
-        spread = 0.5 * along
-        spread[1:] += 0.25 * along[:-1]
-        spread[:-1] += 0.25 * along[1:]
-        counts = np.moveaxis(spread, 0, axis)
+    for _ in range(3):  # each time over the first axis, which becomes the last one
+        counts = np.tensordot(counts, _NEIGHBOURS, (0, 0))
     out: FloatArray = counts.reshape(-1) + UNSEEN_COLOUR
     return out
