@@ -73,25 +73,32 @@ def solve_pose(
         None when no pose in front of the camera explains at least four corners.
     """
     rays = undistort_points(camera, np.asarray(pixels, dtype=np.float64).reshape(-1, 2))
-    return solve_rays(points, rays.reshape(-1, 8, 2), scores, camera, threshold)
+    problem = _problem(points, rays.reshape(-1, 8, 2), scores, camera, threshold)
+    pose = None if problem is None else _best_opinion(problem)
+    return None if problem is None or pose is None else _refine(problem, pose)
 
 
-def solve_rays(
+def rough_pose(points: AnyArray, rays: AnyArray, scores: AnyArray, camera: Camera, threshold: float) -> Optional[Pose]:
+    """What ``solve_pose`` starts its refinement from, by normalised rays (K, 8, 2) instead of pixels; not finite where
+    there is none."""
+    problem = _problem(points, rays, scores, camera, threshold)
+    return None if problem is None else _best_opinion(problem)
+
+
+def _problem(
     points: AnyArray, rays: AnyArray, scores: AnyArray, camera: Camera, threshold: float
-) -> Optional[PnpResult]:
-    """As ``solve_pose``, from normalised rays (K, 8, 2) instead of pixels; not finite where there is none."""
+) -> Optional[_Problem]:
+    """None with rays of too few corners."""
     usable = np.isfinite(rays.sum(axis=2))
     if (usable.sum(axis=0) > 0).sum() < MIN_CORNERS:
         return None
-    problem = _Problem(
+    return _Problem(
         np.asarray(points, dtype=np.float64),
         np.where(usable[..., None], rays, 0.0),
         usable * np.asarray(scores, dtype=np.float64)[:, None],
         np.array([camera.matrix[0, 0], camera.matrix[1, 1]]),
         float(threshold),
     )
-    pose = _best_opinion(problem)
-    return None if pose is None else _refine(problem, pose)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from kd6d_ros.inference.pnp import (
     PnpResult,
     corner_jacobian,
     minimal_pose,
+    rough_pose,
     solve_pose,
-    solve_rays,
 )
 from kd6d_ros.inference.robust import geman_mcclure, minimise
 from kd6d_ros.types import RigidTransform
@@ -39,8 +39,9 @@ LEAST_POINTS = 8
 FAR = 1e6
 """Residual [px] of a surface point that a pose puts behind the camera: an outlier like any other."""
 
-TOLERANCE = 1e-4
-"""The refinement ends when a step gains less than this share of the cost, outliers' constant share included."""
+TOLERANCE, START_TOLERANCE = 1e-4, 1e-2
+"""The refinement ends when a step gains less than this share of the cost, outliers' constant share included; the second
+while starts are compared, where more exact ones were no better on renders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +105,11 @@ def solve_with_surface(
     if surface is None or len(surface.points) < LEAST_POINTS:
         return solve_pose(points, pixels, scores, camera, threshold)
     rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
-    first = solve_rays(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
+    first = rough_pose(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
     problem = _problem(points, rays, scores, surface, camera, threshold)
     best, best_cost = None, np.inf
     for start in _starts(first, problem, len(surface.points)):
-        pose = minimise(problem, start, SOFTNESS * threshold, TOLERANCE)
+        pose = minimise(problem, start, SOFTNESS * threshold, START_TOLERANCE)
         cost = problem.cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
@@ -140,10 +141,10 @@ def _problem(
     )
 
 
-def _starts(first: Optional[PnpResult], problem: Correspondences, count: int) -> Iterator[Pose]:
+def _starts(first: Optional[Pose], problem: Correspondences, count: int) -> Iterator[Pose]:
     """The pose of the corners, and that of all surface points."""
     if first is not None:
-        yield first.cam_from_obj.rotation, first.cam_from_obj.translation
+        yield first
     used = np.flatnonzero(problem.weight[-count:] > 0) + len(problem.weight) - count
     if len(used) >= LEAST_POINTS:
         pose = minimal_pose(problem.points[used], problem.rays[used])
