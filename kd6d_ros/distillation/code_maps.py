@@ -33,6 +33,10 @@ class CodeMaps(NamedTuple):
         """Those of some instances."""
         return CodeMaps(self.mass[rows], self.code[rows])
 
+    def at(self, cells: Tensor) -> CodeMaps:
+        """Some cells of all instances."""
+        return CodeMaps(self.mass[:, cells], self.code[:, cells])
+
 
 def pooled_maps(output: DenseOutput, instances: Instances, side: int) -> CodeMaps:
     """The maps of each instance's object in its window, averaged over squares so that side x side of them are left;
@@ -54,6 +58,13 @@ def cells_of(instances: Instances, side: int) -> Tensor:
     other = alike & (at_pixel >= 0) & ~own
     shares = F.adaptive_avg_pool2d(torch.stack([own, other], 1).float(), side)
     return (shares[:, 1] <= shares[:, 0]).flatten(1)
+
+
+def thinned_cells(side: int, every: int, step: int) -> Tensor:
+    """Numbers of the cells of a map of side x side of which every `every`-th is taken in both directions; in `every`^2
+    steps in a row each cell is taken once."""
+    row, column = divmod(step % every**2, every)
+    return torch.arange(side * side).reshape(side, side)[row::every, column::every].flatten()
 
 
 def taught_cells(theirs: CodeMaps, usable: Tensor, threshold: float) -> Tensor:

@@ -17,9 +17,10 @@ class AdlpSettings:
     weight: of the term, 0 switches it off. coordinates: 'frame', corners over the frame's width and height, or
     'object', over the object's size in the window (codes have a scale of their own). geometry and mass: factors of the
     gradient with respect to the corners or codes and to the scores or masks; mass 0 is a student whose scores are
-    detached. student_cells: 'positives', the cells
-    drawn for training as released, or 'best', those that decoding would choose (our own form). blur, reach, scaling,
-    converge, power: see ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The released
+    detached. student_cells: 'positives', the cells drawn for training as released, or 'best', those that decoding would
+    choose (our own form). every, dense networks only: one cell of so many in both directions, others in each step,
+    which costs less than coarser cells and says more. blur, reach, scaling, converge, power: see
+    ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The released
     code has weight 5 for a mean over images, beside sums over positive cells; ours are means over positive cells, so
     with its 16 images of 10 cells that weight is 5 / 160 here.
     """
@@ -29,6 +30,7 @@ class AdlpSettings:
     geometry: float = 1.0
     mass: float = 1.0
     student_cells: str = 'positives'
+    every: int = 1
     blur: float = 0.001
     reach: float = 0.5
     scaling: float = 0.5
@@ -113,7 +115,7 @@ class DistillationSettings:
             'surface.weight': self.surface.weight, 'surface.mask': self.surface.mask,
         }  # fmt: skip
         positive = {
-            'cells': self.cells, 'sharpness': self.sharpness, 'pooling': self.pooling,
+            'cells': self.cells, 'sharpness': self.sharpness, 'pooling': self.pooling, 'adlp.every': self.adlp.every,
             'feature.temperature': self.feature.temperature,
             'adlp.blur': self.adlp.blur, 'adlp.reach': self.adlp.reach,
         }  # fmt: skip

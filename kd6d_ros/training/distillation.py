@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd6d_ros.distillation.clouds import best_clouds, student_clouds
-from kd6d_ros.distillation.code_maps import CodeMaps, cells_of, pooled_maps
+from kd6d_ros.distillation.code_maps import CodeMaps, cells_of, pooled_maps, thinned_cells
 from kd6d_ros.distillation.code_terms import code_adlp, code_naive
 from kd6d_ros.distillation.features import FeatureTerm
 from kd6d_ros.distillation.teacher import Answer, answer_of
@@ -165,7 +165,8 @@ class DenseDistillationModule(UnderTeacher, DenseModule):
         if settings.adlp.weight or settings.naive.weight:
             own, usable = pooled_maps(mine, batch.instances, self.side), cells_of(batch.instances, self.side)
             if settings.adlp.weight:
-                term = code_adlp(own, answer, usable, settings.threshold, settings.adlp)
+                cells = thinned_cells(self.side, settings.adlp.every, self.global_step).to(usable.device)
+                term = code_adlp(own.at(cells), answer.at(cells), usable[:, cells], settings.threshold, settings.adlp)
                 found['adlp'] = settings.adlp.weight, term
             if settings.naive.weight:
                 term = code_naive(own, answer, usable, settings.threshold, settings.naive.mass)

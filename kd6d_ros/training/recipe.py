@@ -221,7 +221,9 @@ OF_KIND = {
         'distillation.cells', 'distillation.sharpness', 'distillation.within_mask', 'distillation.surface',
         'distillation.adlp.coordinates', 'distillation.adlp.student_cells',
     ),
-    'dense': ('network.decoder', 'data.codes', 'loss.mask', 'loss.code', 'distillation.pooling'),
+    'dense': (
+        'network.decoder', 'data.codes', 'loss.mask', 'loss.code', 'distillation.pooling', 'distillation.adlp.every',
+    ),
 }  # fmt: skip
 """Settings that say something to networks of one kind only; a recipe of the other leaves them at their defaults."""
 

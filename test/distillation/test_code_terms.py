@@ -19,6 +19,7 @@ from kd6d_ros.distillation.code_maps import (  # noqa: E402
     held_cells,
     pooled_maps,
     taught_cells,
+    thinned_cells,
 )
 from kd6d_ros.distillation.code_terms import code_adlp, code_naive  # noqa: E402
 from kd6d_ros.distillation.settings import AdlpSettings  # noqa: E402
@@ -66,6 +67,30 @@ def test_pooled_maps_are_means_over_squares_of_the_maps_of_each_instance(side, o
             cell = y * side + x
             assert maps.mass[row, cell].item() == pytest.approx(torch.sigmoid(mask).mean().item(), rel=1e-5)
             torch.testing.assert_close(maps.code[row, cell], torch.sigmoid(code).mean((1, 2)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(('side', 'every'), [(12, 2), (7, 3), (4, 1)])
+def test_thinned_cells_are_every_nth_and_all_of_them_in_turn(side, every):
+    seen = [thinned_cells(side, every, step) for step in range(every**2)]
+    assert sorted(torch.cat(seen).tolist()) == list(range(side * side))
+    for cells in seen:
+        rows, columns = cells.div(side, rounding_mode='floor'), cells % side
+        assert set(rows.unique().diff().tolist()) <= {every}
+        assert set(columns.unique().diff().tolist()) <= {every}
+        assert len(cells) == len(rows.unique()) * len(columns.unique())
+    torch.testing.assert_close(thinned_cells(side, every, every**2 + 1), thinned_cells(side, every, 1))
+
+
+def test_cells_that_are_not_taken_learn_nothing():
+    mine, theirs = random_maps(1), random_maps(2)
+    cells = thinned_cells(4, 2, 3)
+    term = code_adlp(mine.at(cells), theirs.at(cells), everywhere(mine)[:, cells], 0.1, HOW)
+    term.total.backward()
+    taken = torch.zeros(16, dtype=torch.bool)
+    taken[cells] = True
+    assert (mine.code.grad[:, taken].abs().sum((1, 2)) > 0).all()
+    assert not mine.code.grad[:, ~taken].any()
+    assert not mine.mass.grad[:, ~taken].any()
 
 
 @pytest.mark.parametrize('side', [8, 16, 64])

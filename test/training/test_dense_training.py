@@ -376,6 +376,7 @@ def test_data_without_depth_is_refused(tmp_path, book):
         (['distillation.surface.weight=1'], 'distillation.surface belongs to network.kind: keypoints'),
         (['distillation.pooling=3', 'distillation.adlp.weight=1', 'distillation.teacher=t.pt'], 'squares of 3'),
         (['distillation.pooling=0'], 'distillation.pooling must be positive'),
+        (['distillation.adlp.every=0'], 'distillation.adlp.every must be positive'),
         (['network.kind=keypoints'], 'data.codes belongs to network.kind: dense'),
         (['network.decoder=aspp'], 'aspp needs network.backbone: resnet34'),
         (['network.backbone=resnet34', 'network.decoder=aspp', 'train.batch_size=1'], 'must be 2 or more'),
