@@ -43,4 +43,7 @@ def _put_in_place(aside: Path, folder: Path) -> None:
     except OSError:
         old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_symlink():  # what it points to belongs to someone else
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)

@@ -62,6 +62,16 @@ def test_a_swap_that_fails_brings_the_old_one_back(folder, monkeypatch):
     assert names(folder.parent) == ['name', 'name/inner', 'name/inner/file']
 
 
+def test_a_link_is_replaced_and_not_what_it_points_to(folder, tmp_path):
+    fill(tmp_path / 'elsewhere', 'old')
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / 'elsewhere')
+    fill(folder, 'new')
+    assert names(folder.parent) == ['name', 'name/inner', 'name/inner/file']
+    assert not folder.is_symlink()
+    assert (tmp_path / 'elsewhere' / 'inner' / 'file').read_text() == 'old'
+
+
 def test_the_folder_one_stands_in(folder, monkeypatch):
     fill(folder, 'old')
     monkeypatch.chdir(folder)

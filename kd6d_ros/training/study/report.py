@@ -73,28 +73,29 @@ def report_text(plan: StudyPlan) -> str:
         record = json.loads(teacher.read_text(encoding='utf-8'))
         size = f'{record["parameters"] / 1e6:.2f} M parameters, {record["windows_seen"]} windows'
         lines += [f'Teacher: {_percent(record["test_recall"])} % of {record["test_instances"]} objects ({size}).', '']
+    for student in plan.students:
+        lines += _student_lines(plan, student)
+    return '\n'.join(lines)
+
+
+def _student_lines(plan: StudyPlan, student: str) -> list[str]:
+    """All tables of one student; none without a finished run."""
+    by_arm = {arm: arm_runs(plan, student, arm) for arm in plan.arms}
+    if not any(runs.records for runs in by_arm.values()):
+        return []
     names = THRESHOLDS[plan.kind]
     recalls = (f'recall at threshold {plan.settings.default_threshold}', 'at its own threshold')
     head = ' | '.join(recalls if len(names) > 1 else ('recall',))
-    for student in plan.students:
-        lines += [
-            f'## {student}', '',
-            f'| arm | runs | {head} | thresholds | windows |',
-            '|---' * (4 + len(names)) + '|',
-        ]  # fmt: skip
-        for arm in plan.arms:
-            runs = arm_runs(plan, student, arm)
-            if runs.records:
-                lines.append(_arm_row(arm, runs, len(names)))
-        lines += ['', *_part_rows(plan, student)]
-        lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
-        for pair in plan.compare:
-            for row, name in enumerate(names):
-                found = difference(plan, student, pair, row)
-                if found is not None:
-                    lines.append(_difference_row(pair, name, found))
-        lines += ['', *photo_lines(plan, student), '', *cloud_lines(plan, student), '']
-    return '\n'.join(lines)
+    lines = [f'## {student}', '', f'| arm | runs | {head} | thresholds | windows |', '|---' * (4 + len(names)) + '|']
+    lines += [_arm_row(arm, runs, len(names)) for arm, runs in by_arm.items() if runs.records]
+    lines += ['', *_part_rows(plan, student)]
+    lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
+    for pair in plan.compare:
+        for row, name in enumerate(names):
+            found = difference(plan, student, pair, row)
+            if found is not None:
+                lines.append(_difference_row(pair, name, found))
+    return [*lines, '', *photo_lines(plan, student), '', *cloud_lines(plan, student), '']
 
 
 def _arm_row(arm: str, runs: ArmRuns, count: int) -> str:
