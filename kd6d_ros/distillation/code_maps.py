@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from kd6d_ros.training.dataset import Instances
 
 
+BITS = 16
+"""Of a code."""
+
+
 class CodeMaps(NamedTuple):
-    """Pooled maps of I instances, G cells each, row by row: mass (I, G) and code (I, G, 16), probabilities."""
+    """Pooled maps of I instances, G cells each, row by row: mass (I, G) and code (I, G, 16), probabilities; ``placed``
+    ones have two coordinates more."""
 
     mass: Tensor
     code: Tensor
@@ -58,6 +63,14 @@ def cells_of(instances: Instances, side: int) -> Tensor:
     other = alike & (at_pixel >= 0) & ~own
     shares = F.adaptive_avg_pool2d(torch.stack([own, other], 1).float(), side)
     return (shares[:, 1] <= shares[:, 0]).flatten(1)
+
+
+def placed(maps: CodeMaps, side: int, weight: float) -> CodeMaps:
+    """Maps of side x side cells with two further coordinates (I, G, 18): the place of each cell, such that the width of
+    the map is `weight` times the longest distance of two codes."""
+    ends = (torch.arange(side, device=maps.code.device) + 0.5) / side * (weight * BITS**0.5)
+    place = torch.stack(torch.meshgrid(ends, ends, indexing='ij'), 2).reshape(1, -1, 2)
+    return CodeMaps(maps.mass, torch.cat([maps.code, place.expand(len(maps.code), -1, -1).to(maps.code)], 2))
 
 
 def thinned_cells(side: int, every: int, step: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kd6d_ros.distillation.code_maps import CodeMaps, code_clouds, held_cells, taught_cells
+from kd6d_ros.distillation.code_maps import BITS, CodeMaps, code_clouds, held_cells, taught_cells
 from kd6d_ros.distillation.terms import Term, transport
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def code_adlp(mine: CodeMaps, theirs: CodeMaps, usable: Tensor, threshold: float
     for rows in _by_size(held):
         student, teacher = code_clouds(mine.of(rows), theirs.of(rows), held[rows], seen[rows])
         if student.mass.numel():
-            value = transport(student, teacher, 1 / math.sqrt(mine.code.shape[2]), settings)[:, 0]
+            value = transport(student, teacher, 1 / math.sqrt(BITS), settings)[:, 0]
             total = total + (weight[rows] * value).sum()
     return Term(total, weight.sum())
 

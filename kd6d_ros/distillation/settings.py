@@ -19,10 +19,11 @@ class AdlpSettings:
     gradient with respect to the corners or codes and to the scores or masks; mass 0 is a student whose scores are
     detached. student_cells: 'positives', the cells drawn for training as released, or 'best', those that decoding would
     choose (our own form). every, dense networks only: one cell of so many in both directions, others in each step,
-    which costs less than coarser cells and says more. blur, reach, scaling, converge, power: see
-    ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The released
-    code has weight 5 for a mean over images, beside sums over positive cells; ours are means over positive cells, so
-    with its 16 images of 10 cells that weight is 5 / 160 here.
+    which costs less than coarser cells and says more; place: cells have their place in the window as two further
+    coordinates, its width as long as this many times the longest distance of two codes (our own form). blur, reach,
+    scaling, converge, power: see ``SinkhornSettings``; the paper writes a distance (power 1), its code has power 2. The
+    released code has weight 5 for a mean over images, beside sums over positive cells; ours are means over positive
+    cells, so with its 16 images of 10 cells that weight is 5 / 160 here.
     """
 
     weight: float = 0.0
@@ -31,6 +32,7 @@ class AdlpSettings:
     mass: float = 1.0
     student_cells: str = 'positives'
     every: int = 1
+    place: float = 0.0
     blur: float = 0.001
     reach: float = 0.5
     scaling: float = 0.5
@@ -109,7 +111,8 @@ class DistillationSettings:
             raise ConfigError(f'{where}: distillation.adlp.power must be 1 or 2, got {self.adlp.power}')
         not_negative = {
             'adlp.weight': self.adlp.weight, 'adlp.geometry': self.adlp.geometry, 'adlp.mass': self.adlp.mass,
-            'adlp.converge': self.adlp.converge, 'naive.weight': self.naive.weight, 'naive.mass': self.naive.mass,
+            'adlp.converge': self.adlp.converge, 'adlp.place': self.adlp.place,
+            'naive.weight': self.naive.weight, 'naive.mass': self.naive.mass,
             'feature.weight': self.feature.weight, 'feature.attended': self.feature.attended,
             'feature.attention': self.feature.attention, 'feature.relation': self.feature.relation,
             'surface.weight': self.surface.weight, 'surface.mask': self.surface.mask,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd6d_ros.distillation.clouds import best_clouds, student_clouds
-from kd6d_ros.distillation.code_maps import CodeMaps, cells_of, pooled_maps, thinned_cells
+from kd6d_ros.distillation.code_maps import CodeMaps, cells_of, placed, pooled_maps, thinned_cells
 from kd6d_ros.distillation.code_terms import code_adlp, code_naive
 from kd6d_ros.distillation.features import FeatureTerm
 from kd6d_ros.distillation.teacher import Answer, answer_of
@@ -165,9 +165,7 @@ class DenseDistillationModule(UnderTeacher, DenseModule):
         if settings.adlp.weight or settings.naive.weight:
             own, usable = pooled_maps(mine, batch.instances, self.side), cells_of(batch.instances, self.side)
             if settings.adlp.weight:
-                cells = thinned_cells(self.side, settings.adlp.every, self.global_step).to(usable.device)
-                term = code_adlp(own.at(cells), answer.at(cells), usable[:, cells], settings.threshold, settings.adlp)
-                found['adlp'] = settings.adlp.weight, term
+                found['adlp'] = settings.adlp.weight, self.transported(own, answer, usable)
             if settings.naive.weight:
                 term = code_naive(own, answer, usable, settings.threshold, settings.naive.mass)
                 found['naive'] = settings.naive.weight, term
@@ -176,3 +174,12 @@ class DenseDistillationModule(UnderTeacher, DenseModule):
             same = [own_at[stride] for stride in self.shared_strides]
             found |= self.feature_term(same, theirs.maps, self.teacher.decoder.strides)
         return found
+
+    def transported(self, own: CodeMaps, answer: CodeMaps, usable: Tensor) -> Term:
+        """The transport as the recipe wants it: of which cells, and with their places or without."""
+        how = self.recipe.distillation
+        cells = thinned_cells(self.side, how.adlp.every, self.global_step).to(usable.device)
+        mine, theirs = (
+            (placed(maps, self.side, how.adlp.place) if how.adlp.place else maps).at(cells) for maps in (own, answer)
+        )
+        return code_adlp(mine, theirs, usable[:, cells], how.threshold, how.adlp)

@@ -223,6 +223,7 @@ OF_KIND = {
     ),
     'dense': (
         'network.decoder', 'data.codes', 'loss.mask', 'loss.code', 'distillation.pooling', 'distillation.adlp.every',
+        'distillation.adlp.place',
     ),
 }  # fmt: skip
 """Settings that say something to networks of one kind only; a recipe of the other leaves them at their defaults."""

@@ -17,6 +17,7 @@ from kd6d_ros.distillation.code_maps import (  # noqa: E402
     cells_of,
     code_clouds,
     held_cells,
+    placed,
     pooled_maps,
     taught_cells,
     thinned_cells,
@@ -130,6 +131,21 @@ def test_adlp_is_geomloss_on_the_cells_that_either_sees(power, blur, reach):
     for got, wanted in zip(torch.autograd.grad(term.total, mine), torch.autograd.grad(expected, mine), strict=True):
         assert wanted.abs().max() > 1e-3
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_cells_with_places_that_count_are_compared_one_by_one():
+    """Far apart for the transport, every cell goes to the one in its own place."""
+    mine, theirs = random_maps(40), random_maps(41)
+    theirs = CodeMaps(mine.mass.detach(), theirs.code.detach())
+    how = replace(HOW, blur=1e-3, reach=1e3)
+    term = code_adlp(placed(mine, 4, 50.0), placed(theirs, 4, 50.0), everywhere(mine), 0.0, how)
+    gap = (mine.code - theirs.code).square().mean(2).sqrt()
+    assert term.total.item() == pytest.approx((theirs.mass * gap).sum().item(), rel=1e-3)
+    without = code_adlp(mine, theirs, everywhere(mine), 0.0, how)
+    assert without.total.item() < 0.95 * term.total.item()
+    torch.testing.assert_close(placed(mine, 4, 0.5).code[..., :16], mine.code)
+    corner = placed(mine, 4, 0.5).code[0, [0, 3], 16:]
+    assert corner.diff(dim=0).norm().item() / 4 == pytest.approx(0.5 * 3 / 4)
 
 
 def test_the_gradient_is_that_of_finite_differences_once_the_transport_has_converged():

@@ -376,6 +376,7 @@ def test_data_without_depth_is_refused(tmp_path, book):
         (['distillation.surface.weight=1'], 'distillation.surface belongs to network.kind: keypoints'),
         (['distillation.pooling=3', 'distillation.adlp.weight=1', 'distillation.teacher=t.pt'], 'squares of 3'),
         (['distillation.pooling=0'], 'distillation.pooling must be positive'),
+        (['distillation.adlp.place=-1'], 'distillation.adlp.place must not be negative'),
         (['distillation.adlp.every=0'], 'distillation.adlp.every must be positive'),
         (['network.kind=keypoints'], 'data.codes belongs to network.kind: dense'),
         (['network.decoder=aspp'], 'aspp needs network.backbone: resnet34'),
