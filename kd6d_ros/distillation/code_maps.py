@@ -17,14 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kd6d_ros.distillation.clouds import LEAST_MASS, Clouds
+from kd6d_ros.inference.surface_codes import BITS
 
 if TYPE_CHECKING:
     from kd6d_ros.networks.dense_network import DenseOutput
     from kd6d_ros.training.dataset import Instances
-
-
-BITS = 16
-"""Of a code."""
 
 
 class CodeMaps(NamedTuple):

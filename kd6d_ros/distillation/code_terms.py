@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kd6d_ros.distillation.code_maps import BITS, CodeMaps, code_clouds, held_cells, taught_cells
+from kd6d_ros.distillation.code_maps import CodeMaps, code_clouds, held_cells, taught_cells
 from kd6d_ros.distillation.terms import Term, transport
+from kd6d_ros.inference.surface_codes import BITS
 
 if TYPE_CHECKING:
     from kd6d_ros.distillation.settings import AdlpSettings

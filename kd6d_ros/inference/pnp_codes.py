@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
-from kd6d_ros.inference.pnp import SOFTNESS, PnpResult, minimal_pose
-from kd6d_ros.inference.pnp_surface import LEAST_POINTS, TOLERANCE, Correspondences, result_of
-from kd6d_ros.inference.robust import minimise
+from kd6d_ros.inference.pnp import PnpResult, minimal_pose
+from kd6d_ros.inference.pnp_surface import LEAST_POINTS, TOLERANCE, Correspondences, solve_from
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.robust import Pose
@@ -47,15 +46,7 @@ def solve_codes(cloud: SurfaceCloud, camera: Camera, threshold: float) -> Option
         return None
     focal = np.array([camera.matrix[0, 0], camera.matrix[1, 1]])
     problem = Correspondences(cloud.points[usable], 0, rays[usable], cloud.weights[usable], focal, float(threshold))
-    best, best_cost = None, np.inf
-    for start in _starts(problem.points, problem.rays, threshold / float(focal.mean())):
-        pose = minimise(problem, start, SOFTNESS * threshold, TOLERANCE)
-        cost = problem.cost(pose)
-        if cost < best_cost:
-            best, best_cost = pose, cost
-    if best is None:
-        return None
-    found = result_of(problem, minimise(problem, best, threshold, TOLERANCE))
+    found = solve_from(_starts(problem.points, problem.rays, threshold / float(focal.mean())), problem, TOLERANCE)
     if found is None:
         return None
     inliers = np.zeros(len(usable), bool)

@@ -107,13 +107,7 @@ def solve_with_surface(
     rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
     first = rough_pose(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
     problem = _problem(points, rays, scores, surface, camera, threshold)
-    best, best_cost = None, np.inf
-    for start in _starts(first, problem, len(surface.points)):
-        pose = minimise(problem, start, SOFTNESS * threshold, START_TOLERANCE)
-        cost = problem.cost(pose)
-        if cost < best_cost:
-            best, best_cost = pose, cost
-    return None if best is None else result_of(problem, minimise(problem, best, threshold, TOLERANCE))
+    return solve_from(_starts(first, problem, len(surface.points)), problem, START_TOLERANCE)
 
 
 def _problem(
@@ -150,6 +144,18 @@ def _starts(first: Optional[Pose], problem: Correspondences, count: int) -> Iter
         pose = minimal_pose(problem.points[used], problem.rays[used])
         if pose is not None:
             yield pose
+
+
+def solve_from(starts: Iterator[Pose], problem: Correspondences, tolerance: float) -> Optional[PnpResult]:
+    """The result of the start that leads to the least cost, each refined to a `tolerance` and the best one to the end;
+    None where none leads to a pose."""
+    best, best_cost = None, np.inf
+    for start in starts:
+        pose = minimise(problem, start, SOFTNESS * problem.threshold, tolerance)
+        cost = problem.cost(pose)
+        if cost < best_cost:
+            best, best_cost = pose, cost
+    return None if best is None else result_of(problem, minimise(problem, best, problem.threshold, TOLERANCE))
 
 
 def result_of(problem: Correspondences, pose: Pose) -> Optional[PnpResult]:

@@ -88,7 +88,7 @@ def _student_lines(plan: StudyPlan, student: str) -> list[str]:
     head = ' | '.join(recalls if len(names) > 1 else ('recall',))
     lines = [f'## {student}', '', f'| arm | runs | {head} | thresholds | windows |', '|---' * (4 + len(names)) + '|']
     lines += [_arm_row(arm, runs, len(names)) for arm, runs in by_arm.items() if runs.records]
-    lines += ['', *_part_rows(plan, student)]
+    lines += ['', *_part_rows(by_arm)]
     lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
     for pair in plan.compare:
         for row, name in enumerate(names):
@@ -107,13 +107,12 @@ def _arm_row(arm: str, runs: ArmRuns, count: int) -> str:
     return f'| {arm} | {len(records)} | {" | ".join(cells)} | {own} | {records[0]["windows_seen"]} |'
 
 
-def _part_rows(plan: StudyPlan, student: str) -> list[str]:
+def _part_rows(by_arm: dict[str, ArmRuns]) -> list[str]:
     """Recall at the run's own threshold by the object's size in the image and by its visible share."""
     head = [f'{_between(pair, " px")}' for pair in itertools.pairwise(SIZES)]
     head += [f'{_between(pair, " visible")}' for pair in itertools.pairwise(VISIBLE)]
     lines = ['| recall, own threshold | ' + ' | '.join(head) + ' |', '|---' * (len(head) + 1) + '|']
-    for arm in plan.arms:
-        runs = arm_runs(plan, student, arm)
+    for arm, runs in by_arm.items():
         if runs.hits:
             right = np.mean([hits[-1] for hits in runs.hits.values()], 0)
             cells = [*_by_part(right, runs.size_px, SIZES), *_by_part(right, runs.visible, VISIBLE)]
