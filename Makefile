@@ -55,15 +55,20 @@ HEADERS := import sysconfig; print(sysconfig.get_path("include") + "/Python.h")
 MESA := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri
 RENDERS := import moderngl; moderngl.create_context(standalone=True, backend="egl")
 
-.PHONY: demo test test-main test-python310 test-python312 test-tensorrt lint bench hostile long grasp clean
+.PHONY: demo test test-main other-pythons test-python310 test-python312 test-tensorrt lint bench hostile long grasp clean
+ifndef TWO_PYTHONS
 .NOTPARALLEL:
+endif
 
 demo: $(VENV)/.demo
 	$(BIN)/kd6d demo $(if $(BUNDLE),--bundle '$(BUNDLE)')
 
+# Tests on the older and the newer Python wait for DDS most of the time: side by side, each with what it says in one piece.
 test: $(VENV)/.dev
+	@$(MAKE) other-pythons
 	@status=0; \
-	for part in test-python310 test-python312 test-main; do $(MAKE) $$part || status=1; done; \
+	$(MAKE) TWO_PYTHONS=1 -j2 --output-sync=target --keep-going test-python310 test-python312 || status=1; \
+	$(MAKE) test-main || status=1; \
 	exit $$status
 
 test-main: $(VENV)/.dev
@@ -121,7 +126,9 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 # --- the robot side on the Pythons of Humble and Jazzy ------------------------------------------------------
-# The older one with the oldest packages runs all that is quick, the newer one what meets ROS: half an hour for everything.
+# The older one with the oldest packages runs all that is quick, the newer one what meets ROS.
+
+other-pythons: $(if $(PYTHON310),.venv310/.made) $(if $(PYTHON312),.venv312/.made)
 
 test-python310:
 ifeq ($(PYTHON310),)

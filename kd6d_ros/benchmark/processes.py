@@ -7,6 +7,7 @@ import os
 import secrets
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +19,29 @@ from kd6d_ros.errors import BagError
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 DOMAINS = range(20, 100)
 """Domain ids that are valid everywhere and that nobody's robot has by default (that is 0)."""
+_CLAIMS: List[socket.socket] = []
+
+
+def claim_domain() -> int:
+    """A ROS_DOMAIN_ID of `DOMAINS` for this process until it ends: no other claim on this host gets it meanwhile.
+
+    A claim is a name in Linux' abstract socket namespace, which belongs to the network namespace as DDS does, needs no
+    file and goes with its process. Where every domain is taken (or there are no such names), one by chance.
+    """
+    for domain in secrets.SystemRandom().sample(DOMAINS, len(DOMAINS)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim.bind(f'\0kd6d_ros/domain/{domain}')
+        except OSError:
+            claim.close()
+            continue
+        _CLAIMS.append(claim)
+        return domain
+    return secrets.choice(DOMAINS)
 
 
 def isolated_environment(base: Mapping[str, str], profile: Optional[Path] = None) -> Dict[str, str]:
-    """`base` for processes that talk only on this host: loopback, no static peers, a random domain.
+    """`base` for processes that talk only on this host: loopback, no static peers, a domain of their own.
 
     `profile` is a Fast DDS profile that keeps to the loopback interface. It replaces a profile of the user,
     which may open other interfaces; isolation goes first here.
@@ -30,7 +50,7 @@ def isolated_environment(base: Mapping[str, str], profile: Optional[Path] = None
         **base,
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_LOCALHOST_ONLY': '1',
-        'ROS_DOMAIN_ID': str(DOMAINS[secrets.randbelow(len(DOMAINS))]),
+        'ROS_DOMAIN_ID': str(claim_domain()),
         'PYTHONUNBUFFERED': '1',
     }
     for name in ('ROS_STATIC_PEERS', 'ROS_DISCOVERY_SERVER', *PROFILE_VARIABLES):

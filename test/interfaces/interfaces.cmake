@@ -2,12 +2,15 @@
 # `rosidl_default_generators` is not on PyPI, so its members are named here.
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
+# One file to compile per library: most of the time goes into the same headers.
+set(CMAKE_UNITY_BUILD ON)
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 0)
 set(GENERATORS
   ament_cmake rosidl_cmake rosidl_generator_type_description
   rosidl_generator_c rosidl_generator_cpp
   rosidl_typesupport_fastrtps_c rosidl_typesupport_fastrtps_cpp
-  rosidl_typesupport_introspection_c rosidl_typesupport_introspection_cpp
-  rosidl_typesupport_c rosidl_typesupport_cpp rosidl_generator_py)
+  rosidl_typesupport_introspection_c
+  rosidl_typesupport_c rosidl_generator_py)
 foreach(generator ${GENERATORS})
   find_package(${generator} REQUIRED)
 endforeach()
@@ -28,6 +31,8 @@ macro(generate_interfaces files dependencies)
   endforeach()
   clear_foreign_includes()
   rosidl_generate_interfaces(${PROJECT_NAME} ${files} DEPENDENCIES ${dependencies})
+  # The descriptions of messages use the same names in every file.
+  set_target_properties(${PROJECT_NAME}__rosidl_generator_c PROPERTIES UNITY_BUILD OFF)
   ament_export_dependencies(rosidl_default_runtime)
   ament_package()
 endmacro()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import array
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kd6d_ros.benchmark.processes import claim_domain
+
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / 'config' / 'fastdds_localhost.xml')
-DOMAIN = random.SystemRandom().randint(1, 100)
+DOMAIN = claim_domain()
 ENVIRONMENT = {
     'ROS_DOMAIN_ID': str(DOMAIN),
     'ROS_LOCALHOST_ONLY': '1',

@@ -266,7 +266,8 @@ def test_what_makes_no_sense_is_refused_by_name_and_the_node_goes_on(run):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_scene_is_empty_when_the_node_has_ended(run, number):
     process, planner = run('ends', 'shape:=box', 'ttl_s:=600.0')
-    planner.until(lambda: len(planner.got) >= 2, 'objects', planner.detection(), planner.detection('mug_1'))
+    both = [planner.detection(), planner.detection('mug_1')]
+    planner.until(lambda: {message.id for message in planner.got} == {'mug_0', 'mug_1'}, 'objects', *both)
     process.process.send_signal(number)
     planner.peer.wait(lambda: [planner.operations(name)[-1] for name in ('mug_0', 'mug_1')] == [REMOVE] * 2, 'REMOVE')
     assert process.process.wait(60) == 0
