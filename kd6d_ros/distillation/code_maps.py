@@ -62,12 +62,12 @@ def cells_of(instances: Instances, side: int) -> Tensor:
     return (shares[:, 1] <= shares[:, 0]).flatten(1)
 
 
-def placed(maps: CodeMaps, side: int, weight: float) -> CodeMaps:
-    """Maps of side x side cells with two further coordinates (I, G, 18): the place of each cell, such that the width of
-    the map is `weight` times the longest distance of two codes."""
-    ends = (torch.arange(side, device=maps.code.device) + 0.5) / side * (weight * BITS**0.5)
-    place = torch.stack(torch.meshgrid(ends, ends, indexing='ij'), 2).reshape(1, -1, 2)
-    return CodeMaps(maps.mass, torch.cat([maps.code, place.expand(len(maps.code), -1, -1).to(maps.code)], 2))
+def placed(maps: CodeMaps, cells: Tensor, side: int, weight: float) -> CodeMaps:
+    """Maps of `cells` (G,) out of side x side with two further coordinates (I, G, 18): the place of each cell, such that
+    the width of the whole map is `weight` times the longest distance of two codes."""
+    at = torch.stack([cells.div(side, rounding_mode='floor'), cells % side], 1)
+    place = ((at + 0.5) / side * (weight * BITS**0.5)).to(maps.code)
+    return CodeMaps(maps.mass, torch.cat([maps.code, place.expand(len(maps.code), -1, -1)], 2))
 
 
 def thinned_cells(side: int, every: int, step: int) -> Tensor:

@@ -179,7 +179,7 @@ class DenseDistillationModule(UnderTeacher, DenseModule):
         """The transport as the recipe wants it: of which cells, and with their places or without."""
         how = self.recipe.distillation
         cells = thinned_cells(self.side, how.adlp.every, self.global_step).to(usable.device)
-        mine, theirs = (
-            (placed(maps, self.side, how.adlp.place) if how.adlp.place else maps).at(cells) for maps in (own, answer)
-        )
+        mine, theirs = own.at(cells), answer.at(cells)
+        if how.adlp.place:
+            mine, theirs = (placed(maps, cells, self.side, how.adlp.place) for maps in (mine, theirs))
         return code_adlp(mine, theirs, usable[:, cells], how.threshold, how.adlp)

@@ -137,15 +137,17 @@ def test_cells_with_places_that_count_are_compared_one_by_one():
     """Far apart for the transport, every cell goes to the one in its own place."""
     mine, theirs = random_maps(40), random_maps(41)
     theirs = CodeMaps(mine.mass.detach(), theirs.code.detach())
-    how = replace(HOW, blur=1e-3, reach=1e3)
-    term = code_adlp(placed(mine, 4, 50.0), placed(theirs, 4, 50.0), everywhere(mine), 0.0, how)
+    how, cells = replace(HOW, blur=1e-3, reach=1e3), torch.arange(16)
+    term = code_adlp(placed(mine, cells, 4, 50.0), placed(theirs, cells, 4, 50.0), everywhere(mine), 0.0, how)
     gap = (mine.code - theirs.code).square().mean(2).sqrt()
     assert term.total.item() == pytest.approx((theirs.mass * gap).sum().item(), rel=1e-3)
     without = code_adlp(mine, theirs, everywhere(mine), 0.0, how)
     assert without.total.item() < 0.95 * term.total.item()
-    torch.testing.assert_close(placed(mine, 4, 0.5).code[..., :16], mine.code)
-    corner = placed(mine, 4, 0.5).code[0, [0, 3], 16:]
-    assert corner.diff(dim=0).norm().item() / 4 == pytest.approx(0.5 * 3 / 4)
+    few = torch.tensor([3, 12, 0])
+    there = placed(mine.at(few), few, 4, 0.5)
+    torch.testing.assert_close(there.code[..., :16], mine.code[:, few])
+    # In lengths of the longest distance of codes, 4: row and column of the cells' middles.
+    assert (there.code[0, :, 16:] / 4).tolist() == [[1 / 16, 7 / 16], [7 / 16, 1 / 16], [1 / 16, 1 / 16]]
 
 
 def test_the_gradient_is_that_of_finite_differences_once_the_transport_has_converged():
