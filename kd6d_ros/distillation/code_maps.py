@@ -63,8 +63,8 @@ def cells_of(instances: Instances, side: int) -> Tensor:
 
 
 def placed(maps: CodeMaps, cells: Tensor, side: int, weight: float) -> CodeMaps:
-    """Maps of `cells` (G,) out of side x side with two further coordinates (I, G, 18): the place of each cell, such that
-    the width of the whole map is `weight` times the longest distance of two codes."""
+    """Maps of `cells` (G,) out of side x side with two further coordinates (I, G, 18): the place of each cell. The
+    width of the whole map is `weight` times the longest distance of two codes."""
     at = torch.stack([cells.div(side, rounding_mode='floor'), cells % side], 1)
     place = ((at + 0.5) / side * (weight * BITS**0.5)).to(maps.code)
     return CodeMaps(maps.mass, torch.cat([maps.code, place.expand(len(maps.code), -1, -1)], 2))

@@ -130,11 +130,11 @@ def _refuse(path: Path, what: str) -> NoReturn:
     raise CodesError(f'{path}: {" ".join(what.split())}; {CURE}')
 
 
-def check_fits(path: Path, book: CodeBook, model: ObjectModel, mesh_sha256: str = '') -> None:
-    """Whether the codes in the file `path` are those of `model`; mesh_sha256: of its mesh, where that is at hand.
+def check_fits(path: Path, book: CodeBook, model: ObjectModel) -> None:
+    """Whether the codes in the file `path` may be those of `model`, by what is known without its mesh.
 
     Raises:
-        CodesError: another object, another size, or made from another mesh.
+        CodesError: another object, or another size or place.
     """
     if (book.name, book.obj_id) != (model.name, model.obj_id):
         _refuse(path, f'codes of object {book.obj_id} {book.name!r}; expected {model.obj_id} {model.name!r}')
@@ -143,8 +143,6 @@ def check_fits(path: Path, book: CodeBook, model: ObjectModel, mesh_sha256: str 
     outside = (book.points < low).any() or (book.points > high).any()
     if abs(book.diameter - model.diameter) > tolerance or outside:
         _refuse(path, f'codes of a mesh of another size or place than that of {model.name!r}')
-    if mesh_sha256 and mesh_sha256 != book.mesh_sha256:
-        _refuse(path, f'made from another mesh than that of {model.name!r}')
 
 
 def load_codes(bundle: Bundle) -> Tuple[CodeBook, ...]:

@@ -101,9 +101,14 @@ def test_books_are_loaded_in_the_order_of_the_objects_and_checked(tmp_path, mode
     assert load_books(tmp_path, (described,))[0].name == 'box'
     with pytest.raises(CodesError, match=r'mug\.codes\.npz: no such file; make it with `kd6d codes`'):
         load_books(tmp_path, (replace(models['box'], name='mug'),))
-    other = replace(models['box'].mesh, vertices=models['box'].mesh.vertices * 1.001)
-    with pytest.raises(CodesError, match='made from another mesh'):
-        load_books(tmp_path, (replace(models['box'], mesh=other),))
+    rounded = replace(models['box'].mesh, vertices=models['box'].mesh.vertices * 1.0001)  # as in a file in millimetres
+    assert load_books(tmp_path, (replace(models['box'], mesh=rounded),))[0].name == 'box'
+    dent = models['box'].mesh.vertices.copy()
+    dent[0] *= 0.7
+    open_box = models['box'].mesh.faces[2:]
+    for other in (replace(models['box'].mesh, vertices=dent), replace(models['box'].mesh, faces=open_box)):
+        with pytest.raises(CodesError, match="made from another shape than the mesh of 'box'; make it again with"):
+            load_books(tmp_path, (replace(models['box'], mesh=other),))
     with pytest.raises(MeshError, match='code maps need its mesh'):
         check_codes(described, books['box'], 1, np.random.default_rng(0))
 

@@ -50,6 +50,19 @@ def test_poses_can_be_scored_with_the_meshes_of_a_plain_folder(written):
     assert [score.hit_add for score in score_targets(truth, guesses, found)] == [True, False]
 
 
+def test_codes_of_the_plain_folder_are_those_of_the_set(written, tmp_path):
+    """Training compares the codes with the set's own meshes: another file, rounded to millimetres in float32."""
+    pytest.importorskip('scipy', reason="code maps need pip install 'kd6d_ros[synth]'")
+    from kd6d_ros.data.code_maps import load_books
+    from kd6d_ros.data.codes import make_codes
+    from kd6d_ros.inference.code_files import write_codes
+
+    models, folder = written
+    for model in models:
+        write_codes(tmp_path / 'codes', make_codes(model, per_leaf=1)[0])
+    assert [book.name for book in load_books(tmp_path / 'codes', load_objects(folder))] == ['brick', 'wedge']
+
+
 def test_the_meshes_keep_their_colours(written):
     models, folder = written
     colours = {model.name: read_ply(folder / f'obj_{model.obj_id:06d}.ply').colours for model in models}
