@@ -22,11 +22,13 @@ def check_and_train(recipe: Recipe, args: argparse.Namespace) -> int:
     """Train as `recipe` says and name the next step; returns the exit code."""
     check_before(recipe)
 
+    from lightning.pytorch.utilities import rank_zero_only
+
     from kd6d_ros.training.run import train
 
     final = train(recipe, args.resume)
-    following = f'kd6d export --checkpoint {final} --out models/{recipe.name}'
-    print(f'wrote {final}' if recipe.network.kind == 'dense' else f'wrote {final}; next: {following}')
+    if not rank_zero_only.rank:  # further processes of a run on several devices go through here too
+        print(f'wrote {final}; next: kd6d export --checkpoint {final} --out models/{recipe.name}')
     return 0
 
 
