@@ -191,7 +191,8 @@ class PoseEstimator:
         """Find in the whole frame, then measure each new instance around its rough pose; a doubtful one may wait."""
         now, rough, later = [], [], []
         may_wait = self.settings.refine_crops > 0 and self._plan.may_wait(any(self._lost(i, known) for i in wanted))
-        for index, box, candidate in self._measurer.whole(frame, wanted, self.settings.max_instances + len(known)):
+        most = self.settings.max_instances + self.settings.search_places - 1 + len(known)
+        for index, box, candidate in self._measurer.whole(frame, wanted, most):
             name = self.bundle.objects[index].name
             if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known):
                 continue

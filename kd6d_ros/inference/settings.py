@@ -37,6 +37,9 @@ class EstimatorSettings:
     search_period_s: float = _setting(
         0.5, 'Seconds between whole-image searches for what is missing while something is tracked.', 0.0, 3600.0
     )
+    search_places: int = _setting(
+        2, 'Places that a search measures for one missing object: the likeliest one is not always right.', 1, 8
+    )
     max_instances: int = _setting(1, 'Most instances of one object in one image.', 1, 50)
     score_threshold: float = _setting(
         -1.0, 'Least score of a cell, 0 to 1; -1 takes the value of the bundle.', -1.0, 1.0

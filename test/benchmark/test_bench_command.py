@@ -30,6 +30,18 @@ def bench(bag: Path, bundle: Path, out: Path, *extra: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_the_shipped_dense_bundle_beside_the_other(cut_demo_bag: MakeBag, demo: Path, tmp_path: Path) -> None:
+    """One object, one estimator, two kinds of networks: right on the same frames."""
+    both = ['--bundle', str(demo.parent / 'demo_dense'), '--precision', 'fp32', '--rounds', '1']
+    rows = bench(cut_demo_bag(20), demo, tmp_path / 'out', *both)['rows']
+    assert [row['bundle'] for row in rows] == ['demo', 'demo_dense']
+    for row in rows:
+        assert (row['targets'], row['false_poses']) == (20, 0)
+        assert row['add_recall'] >= 0.8
+        assert row['translation_m']['p50'] < 0.012
+
+
+@pytest.mark.slow
 def test_two_precisions_are_compared(cut_demo_bag: MakeBag, demo: Path, tmp_path: Path, capsys: Capture) -> None:
     bag, out = cut_demo_bag(8), tmp_path / 'out'
     extra = ['--precision', 'fp32', '--precision', 'int8-cpu', '--rounds', '2', '--camera-rate', '100000']

@@ -118,6 +118,28 @@ def test_a_spare_detection_is_too_many_only_where_it_would_be_published(bundle, 
     assert robot.report.counts() == {reason: 1}
 
 
+def test_a_search_measures_a_second_place_where_the_first_is_refused(bundle, camera, image, fake):
+    """Two mugs, of which the gates allow one: with one place it is found or not, as the cells' support has it."""
+    near, far = at(-0.15, 0.02, 0.7), at(0.25, -0.1, 1.0)
+    fake.scene = [('mug', near), ('mug', far)]
+    found = {}
+    for places in (1, 2):
+        for truth, limits in ((near, {'max_distance': 0.9}), (far, {'min_distance': 0.9})):
+            robot = estimator(bundle, fake, objects=('mug',), search_places=places, track=False, **limits)
+            poses = robot.estimate(image, camera, 0.0)
+            found[places] = found.get(places, 0) + len(poses)
+            for pose in poses:
+                assert add(pose.cam_from_obj, truth, bundle.object('mug')) < 0.002
+    assert found == {1: 1, 2: 2}
+
+
+def test_a_second_place_is_one_too_many_where_both_are_good(bundle, camera, image, fake):
+    fake.scene = [('mug', at(-0.15, 0.02, 0.7)), ('mug', at(0.25, -0.1, 1.0))]
+    robot = estimator(bundle, fake, objects=('mug',), track=False)
+    assert len(robot.estimate(image, camera, 0.0)) == 1
+    assert robot.report.counts() == {gates.TOO_MANY: 1}
+
+
 def test_an_empty_list_of_detections_means_nothing_to_measure(bundle, camera, image, fake):
     fake.scene = [('mug', at(0, 0, 0.7))]
     robot = estimator(bundle, fake)
