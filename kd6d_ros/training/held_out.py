@@ -17,11 +17,16 @@ def held_out(scene_of: AnyArray, fraction: float, where: str) -> tuple[AnyArray,
     where there are several, the last ones are kept for validation.
 
     Raises:
-        DatasetError: one frame is too few to split; the message begins with `where`.
+        DatasetError: nothing would be left to train on; the message begins with `where`.
     """
     scenes = np.unique(scene_of)
     if len(scenes) > 1:
         kept = max(round(fraction * len(scenes)), 1)
+        if kept >= len(scenes):
+            raise DatasetError(
+                f'{where}: validation_fraction {fraction:g} keeps all {len(scenes)} scenes, none to train on: '
+                f'set at most {1 - 1 / len(scenes):.2g}'
+            )
         last = np.isin(scene_of, scenes[-kept:])
         return np.flatnonzero(~last), np.flatnonzero(last)
     frames = np.arange(len(scene_of))

@@ -215,6 +215,15 @@ def test_whole_scenes_are_kept_for_validation(dataset, tmp_path):
     assert not set(pack.index['scene'][training]) & set(pack.index['scene'][validation])
 
 
+def test_a_split_leaves_a_scene_to_train_on_or_says_so(dataset, tmp_path):
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    training, validation = split_frames(pack, 0.67)
+    assert set(pack.index['scene'][training].tolist()) == {0}
+    assert set(pack.index['scene'][validation].tolist()) == {1, 2}
+    with pytest.raises(DatasetError, match=r'0\.9 keeps all 3 scenes, none to train on: set at most 0\.67'):
+        split_frames(pack, 0.9)
+
+
 def test_a_dataset_without_annotations_is_refused(tmp_path):
     writer = BopSceneWriter(tmp_path / 'set' / 'train' / '000000')
     writer.write(ImageRecord(0, CAMERA, np.zeros((120, 160, 3), np.uint8)))
