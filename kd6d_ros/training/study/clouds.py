@@ -114,8 +114,8 @@ def measured(plan: StudyPlan, checkpoint: Checkpoint) -> CloudFigures:
 
 
 def cloud_lines(plan: StudyPlan, student: str) -> list[str]:
-    """The table of teacher and arms in Markdown, means over the seeds in percent of the object's size; nothing for
-    dense networks, which predict no corners."""
+    """The table of teacher and arms in Markdown, means over the seeds in percent of the object's size; nothing without
+    figures, as for dense networks, which predict no corners."""
     if plan.kind == 'dense':
         return []
     rows = {TEACHER: [run_figures(plan, TEACHER)]}
@@ -125,9 +125,10 @@ def cloud_lines(plan: StudyPlan, student: str) -> list[str]:
         f'Clouds of corners on {OBJECTS} test objects, medians in percent of their sizes, mean over the runs:', '',
         '| arm | runs | spread | bias | bias of the scale |', '|---|---|---|---|---|',
     ]  # fmt: skip
+    head = len(lines)
     for arm, found in rows.items():
         known = [item for item in found if item is not None]
         if known:
             cells = ' | '.join(f'{100 * value:.2f}' for value in np.mean(known, axis=0))
             lines.append(f'| {arm} | {len(known)} | {cells} |')
-    return lines
+    return lines if len(lines) > head else []

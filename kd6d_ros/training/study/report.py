@@ -86,23 +86,27 @@ def _student_lines(plan: StudyPlan, student: str) -> list[str]:
     names = THRESHOLDS[plan.kind]
     recalls = (f'recall at threshold {plan.settings.default_threshold}', 'at its own threshold')
     head = ' | '.join(recalls if len(names) > 1 else ('recall',))
-    lines = [f'## {student}', '', f'| arm | runs | {head} | thresholds | windows |', '|---' * (4 + len(names)) + '|']
+    some = next(record for runs in by_arm.values() for record in runs.records.values())
+    lines = [f'## {student}, {some["parameters"] / 1e6:.2f} M parameters', '']
+    lines += [f'| arm | runs | {head} | thresholds | windows |', '|---' * (4 + len(names)) + '|']
     lines += [_arm_row(arm, runs, len(names)) for arm, runs in by_arm.items() if runs.records]
     lines += ['', *_part_rows(by_arm)]
-    lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
+    rows = []
     for pair in plan.compare:
         for row, name in enumerate(names):
             found = difference(plan, student, pair, row)
             if found is not None:
-                lines.append(_difference_row(pair, name, found))
-    return [*lines, '', *photo_lines(plan, student), '', *cloud_lines(plan, student), '']
+                rows.append(_difference_row(pair, name, found))
+    if rows:
+        lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|', *rows]
+    return [*lines, '', *photo_lines(plan, student), *cloud_lines(plan, student), '']
 
 
 def _arm_row(arm: str, runs: ArmRuns, count: int) -> str:
     """With the recall at the first `count` of the default and the run's own threshold."""
     records = list(runs.records.values())
     recalls = [[r[key] for r in records] for key in ('test_recall', 'test_recall_own_threshold')[:count]]
-    cells = [f'{_percent(np.mean(v))} ± {_percent(np.std(v, ddof=1)) if len(v) > 1 else "-"}' for v in recalls]
+    cells = [_percent(np.mean(v)) + (f' ± {_percent(np.std(v, ddof=1))}' if len(v) > 1 else '') for v in recalls]
     own = ', '.join(str(value) for value in sorted({r['threshold'] for r in records}))
     return f'| {arm} | {len(records)} | {" | ".join(cells)} | {own} | {records[0]["windows_seen"]} |'
 
