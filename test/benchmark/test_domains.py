@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,11 @@ HOLD = 'from kd6d_ros.benchmark.processes import claim_domain; print(claim_domai
 def few(monkeypatch):
     """Domains that nobody else claims, and no claims from before; those of the test end with it."""
     monkeypatch.setattr(processes, 'DOMAINS', range(5000 + os.getpid() * 4, 5000 + os.getpid() * 4 + 3))
-    with ExitStack() as stack:
-        claims: list[socket.socket] = []
-        monkeypatch.setattr(processes, '_CLAIMS', claims)
-        stack.callback(lambda: [claim.close() for claim in claims])
-        yield processes.DOMAINS
+    claims: list[socket.socket] = []
+    monkeypatch.setattr(processes, '_CLAIMS', claims)
+    yield processes.DOMAINS
+    for claim in claims:
+        claim.close()
 
 
 def test_every_claim_is_another_domain(few):

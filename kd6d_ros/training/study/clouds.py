@@ -15,6 +15,7 @@ import torch
 from kd6d_ros.inference.bundle_files import sha256_file
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.training.checkpoint import load_checkpoint
+from kd6d_ros.training.study.markdown import table
 from kd6d_ros.training.study.plan import TEACHER
 from kd6d_ros.training.study.runs import pack_of, write_record
 from kd6d_ros.training.validation import most_visible
@@ -118,17 +119,16 @@ def cloud_lines(plan: StudyPlan, student: str) -> list[str]:
     figures, as for dense networks, which predict no corners."""
     if plan.kind == 'dense':
         return []
-    rows = {TEACHER: [run_figures(plan, TEACHER)]}
+    by_arm = {TEACHER: [run_figures(plan, TEACHER)]}
     for arm in plan.arms:
-        rows[arm] = [run_figures(plan, f'{student}/{arm}/{seed}') for seed in plan.seeds_of(student, arm)]
-    lines = [
-        f'Clouds of corners on {OBJECTS} test objects, medians in percent of their sizes, mean over the runs:', '',
-        '| arm | runs | spread | bias | bias of the scale |', '|---|---|---|---|---|',
-    ]  # fmt: skip
-    head = len(lines)
-    for arm, found in rows.items():
+        by_arm[arm] = [run_figures(plan, f'{student}/{arm}/{seed}') for seed in plan.seeds_of(student, arm)]
+    rows = []
+    for arm, found in by_arm.items():
         known = [item for item in found if item is not None]
         if known:
             cells = ' | '.join(f'{100 * value:.2f}' for value in np.mean(known, axis=0))
-            lines.append(f'| {arm} | {len(known)} | {cells} |')
-    return lines if len(lines) > head else []
+            rows.append(f'| {arm} | {len(known)} | {cells} |')
+    if not rows:
+        return []
+    about = f'Clouds of corners on {OBJECTS} test objects, medians in percent of their sizes, mean over the runs:'
+    return [about, '', *table(['arm', 'runs', 'spread', 'bias', 'bias of the scale'], rows)]

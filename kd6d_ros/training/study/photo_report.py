@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kd6d_ros.training.study.markdown import mean_and_spread, table
 from kd6d_ros.training.study.plan import TEACHER
 from kd6d_ros.training.study.runs import PHOTOS, RESULT
 from kd6d_ros.training.study.statistics import paired_difference
@@ -30,19 +31,18 @@ def photo_lines(plan: StudyPlan, student: str) -> list[str]:
         return []
     count, images = some['hits'].shape[1], len(np.unique(some['frame']))
     lines = [f'Real photos, {count} targets in {images} images, boxes of a detector, own thresholds:', '']
-    lines += [f'| arm | runs | {" | ".join(MEASURES.values())} |', '|---|---|---|---|']
     teacher = _load(plan.folder / TEACHER)
-    if teacher is not None:
-        lines.append(f'| {TEACHER} | 1 | {_cell([teacher], "hits")} | {_cell([teacher], "mspd")} |')
-    for arm, runs in arms.items():
-        if runs:
-            cells = [_cell(list(runs.values()), measure) for measure in MEASURES]
-            lines.append(f'| {arm} | {len(runs)} | {cells[0]} | {cells[1]} |')
-    lines += ['', '| difference | measure | mean | 95 % interval | of each run |', '|---|---|---|---|---|']
+    groups = {} if teacher is None else {TEACHER: [teacher]}
+    groups |= {arm: list(runs.values()) for arm, runs in arms.items() if runs}
+    rows = [
+        f'| {name} | {len(runs)} | {" | ".join(_cell(runs, m) for m in MEASURES)} |' for name, runs in groups.items()
+    ]
+    lines += [*table(['arm', 'runs', *MEASURES.values()], rows), '']
+    rows = []
     for first, second in plan.compare:
         for measure, name in MEASURES.items():
-            lines += _difference(arms[first], arms[second], measure, f'| {first} - {second} | {name} ')
-    return [*lines, '']
+            rows += _difference(arms[first], arms[second], measure, f'| {first} - {second} | {name} ')
+    return [*lines, *table(['difference', 'measure', 'mean', '95 % interval', 'of each run'], rows), '']
 
 
 def _runs(plan: StudyPlan, student: str, arm: str) -> dict[int, dict[str, AnyArray]]:
@@ -60,8 +60,7 @@ def _load(folder: Path) -> dict[str, AnyArray] | None:
 
 
 def _cell(runs: list[dict[str, AnyArray]], measure: str) -> str:
-    values = [100 * float(run[measure][OWN].mean()) for run in runs]
-    return f'{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
+    return mean_and_spread([float(run[measure][OWN].mean()) for run in runs])
 
 
 def _difference(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from kd6d_ros.training.study.clouds import cloud_lines
+from kd6d_ros.training.study.markdown import mean_and_spread, table
 from kd6d_ros.training.study.photo_report import photo_lines
 from kd6d_ros.training.study.plan import TEACHER
 from kd6d_ros.training.study.runs import RESULT, finished
@@ -85,43 +86,43 @@ def _student_lines(plan: StudyPlan, student: str) -> list[str]:
         return []
     names = THRESHOLDS[plan.kind]
     recalls = (f'recall at threshold {plan.settings.default_threshold}', 'at its own threshold')
-    head = ' | '.join(recalls if len(names) > 1 else ('recall',))
     some = next(record for runs in by_arm.values() for record in runs.records.values())
     lines = [f'## {student}, {some["parameters"] / 1e6:.2f} M parameters', '']
-    lines += [f'| arm | runs | {head} | thresholds | windows |', '|---' * (4 + len(names)) + '|']
-    lines += [_arm_row(arm, runs, len(names)) for arm, runs in by_arm.items() if runs.records]
-    lines += ['', *_part_rows(by_arm)]
+    lines += table(
+        ['arm', 'runs', *(recalls if len(names) > 1 else ('recall',)), 'thresholds', 'windows'],
+        [_arm_row(arm, runs, len(names)) for arm, runs in by_arm.items() if runs.records],
+    )
+    lines += ['', *_part_rows(by_arm), '']
     rows = []
     for pair in plan.compare:
         for row, name in enumerate(names):
             found = difference(plan, student, pair, row)
             if found is not None:
                 rows.append(_difference_row(pair, name, found))
-    if rows:
-        lines += ['', '| difference | threshold | mean | 95 % interval | of each run |', '|---|---|---|---|---|', *rows]
+    lines += table(['difference', 'threshold', 'mean', '95 % interval', 'of each run'], rows)
     return [*lines, '', *photo_lines(plan, student), *cloud_lines(plan, student), '']
 
 
 def _arm_row(arm: str, runs: ArmRuns, count: int) -> str:
     """With the recall at the first `count` of the default and the run's own threshold."""
     records = list(runs.records.values())
-    recalls = [[r[key] for r in records] for key in ('test_recall', 'test_recall_own_threshold')[:count]]
-    cells = [_percent(np.mean(v)) + (f' ± {_percent(np.std(v, ddof=1))}' if len(v) > 1 else '') for v in recalls]
+    keys = ('test_recall', 'test_recall_own_threshold')[:count]
+    cells = ' | '.join(mean_and_spread([record[key] for record in records]) for key in keys)
     own = ', '.join(str(value) for value in sorted({r['threshold'] for r in records}))
-    return f'| {arm} | {len(records)} | {" | ".join(cells)} | {own} | {records[0]["windows_seen"]} |'
+    return f'| {arm} | {len(records)} | {cells} | {own} | {records[0]["windows_seen"]} |'
 
 
 def _part_rows(by_arm: dict[str, ArmRuns]) -> list[str]:
     """Recall at the run's own threshold by the object's size in the image and by its visible share."""
-    head = [f'{_between(pair, " px")}' for pair in itertools.pairwise(SIZES)]
-    head += [f'{_between(pair, " visible")}' for pair in itertools.pairwise(VISIBLE)]
-    lines = ['| recall, own threshold | ' + ' | '.join(head) + ' |', '|---' * (len(head) + 1) + '|']
+    head = ['recall, own threshold', *(_between(pair, ' px') for pair in itertools.pairwise(SIZES))]
+    head += [_between(pair, ' visible') for pair in itertools.pairwise(VISIBLE)]
+    rows = []
     for arm, runs in by_arm.items():
         if runs.hits:
             right = np.mean([hits[-1] for hits in runs.hits.values()], 0)
             cells = [*_by_part(right, runs.size_px, SIZES), *_by_part(right, runs.visible, VISIBLE)]
-            lines.append(f'| {arm} | ' + ' | '.join(cells) + ' |')
-    return lines
+            rows.append(f'| {arm} | ' + ' | '.join(cells) + ' |')
+    return table(head, rows)
 
 
 def _between(ends: tuple[float, float], unit: str) -> str:
