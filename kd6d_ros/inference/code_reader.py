@@ -40,6 +40,8 @@ class CodeInstance:
     cell_area: float
     bounds: FloatArray
 
+    knows_hidden_parts = False
+
     @property
     def size(self) -> float:
         """Longer side of the box [network px]."""

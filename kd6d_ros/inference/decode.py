@@ -47,6 +47,8 @@ class CellCloud:
         out: FloatArray = np.median(self.keypoints, axis=0)
         return out
 
+    knows_hidden_parts = True
+
     def box(self) -> FloatArray:
         """Box (4,) of the median corners."""
         return corners_box(self.corners())

@@ -188,20 +188,21 @@ class PoseEstimator:
         return self._count(index, accepted) < self._tracker.seen(self.bundle.objects[index].name)
 
     def _found(self, frame: Frame, wanted: Sequence[int], known: Sequence[Candidate]) -> List[Candidate]:
-        """Find in the whole frame, then measure each new instance around its rough pose; a doubtful one may wait."""
+        """Find in the whole frame, then measure each new instance where it was seen; a doubtful one may wait."""
         now, rough, later = [], [], []
         may_wait = self.settings.refine_crops > 0 and self._plan.may_wait(any(self._lost(i, known) for i in wanted))
         most = self.settings.max_instances + self.settings.search_places - 1 + len(known)
-        for index, box, candidate in self._measurer.whole(frame, wanted, most):
-            name = self.bundle.objects[index].name
-            if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known):
+        for place in self._measurer.whole(frame, wanted, most):
+            name = self.bundle.objects[place.class_index].name
+            boxes = [place.box] if place.rough is None else [place.box, place.rough.box]
+            if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known for box in boxes):
                 continue
-            request = Request(index, box, 'measure')
-            if may_wait and not gates.passes(candidate, self.settings, frame.camera, frame.workspace):
+            request = Request(place.class_index, place.box, 'measure', prior=place.score)
+            if may_wait and not gates.passes(place.rough, self.settings, frame.camera, frame.workspace):
                 later.append(request)
             else:
                 now.append(request)
-                rough.append(candidate)
+                rough.append(place.rough)
         self._plan.searched(later)
         return self._gated(frame, self._measure_again(frame, now, rough, self.settings.refine_crops))
 
@@ -215,25 +216,31 @@ class PoseEstimator:
             for _ in range(len(named) - len(own)):
                 frame.reject(name, gates.BAD_BOX, 0.0, 0.0, 'detections')
             own.sort(key=lambda item: -item.score)
+            scored = any(item.score > 0 for item in own)  # some detectors give none
             requests += [
-                Request(index, np.asarray(item.box, dtype=np.float64), 'detections')
+                Request(
+                    index, np.asarray(item.box, dtype=np.float64), 'detections', prior=item.score if scored else 1.0
+                )
                 for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
             ]
         first = [item for item in self._measurer.crops(frame, requests) if item is not None]
         first.sort(
-            key=lambda item: (not gates.passes(item, self.settings, frame.camera, frame.workspace), -item.quality)
+            key=lambda item: (not gates.passes(item, self.settings, frame.camera, frame.workspace), -item.likelihood)
         )
         return self._gated(frame, self._refined(frame, self._best_of_each(frame, first), self.settings.refine_crops))
 
     def _refined(self, frame: Frame, first: List[Candidate], times: int) -> List[Optional[Candidate]]:
-        """Measure `times` more in crops around poses."""
-        requests = [Request(self.bundle.index(item.model.name), item.box, 'measure') for item in first]
+        """Measure `times` more in crops around what was seen."""
+        requests = [
+            Request(self.bundle.index(item.model.name), item.around, 'measure', prior=item.prior) for item in first
+        ]
         return self._measure_again(frame, requests, first, times)
 
     def _measure_again(
         self, frame: Frame, requests: List[Request], first: Sequence[Optional[Candidate]], times: int
     ) -> List[Optional[Candidate]]:
-        """Repeat the measurement in crops around the present poses and keep the better of each pair."""
+        """Repeat the measurement where each object is seen now and keep the better of each pair. Not around the pose: a
+        wrong one would send the next crop astray (docs/results.md)."""
         best = list(first)
         for _ in range(times):
             second = self._measurer.crops(frame, requests)
@@ -242,7 +249,7 @@ class PoseEstimator:
                 for pair in zip(best, second, strict=True)
             ]
             requests = [
-                request if item is None else replace(request, box=item.box)
+                request if item is None else replace(request, box=item.around)
                 for request, item in zip(requests, best, strict=True)
             ]
         return best
@@ -258,13 +265,16 @@ class PoseEstimator:
         return rejection is not None
 
     def _best_of_each(self, frame: Frame, ordered: Sequence[Candidate]) -> List[Candidate]:
-        """The first of each instance, as many of an object as are wanted."""
+        """The instances of the first ones, as many of an object as are wanted, each with its best measurement."""
         kept: List[Candidate] = []
         for item in ordered:
-            same = [other for other in kept if other.model.name == item.model.name]
-            overlap = max((box_iou(other.box, item.box) for other in same), default=0.0)
+            same = [index for index, other in enumerate(kept) if other.model.name == item.model.name]
+            overlaps = [box_iou(kept[index].box, item.box) for index in same]
+            overlap = max(overlaps, default=0.0)
             if overlap > SAME_INSTANCE:
                 frame.reject(item.model.name, gates.DUPLICATE, overlap, SAME_INSTANCE, item.mode)
+                twin = same[overlaps.index(overlap)]
+                kept[twin] = self._better_of(frame, kept[twin], item)
             elif len(same) >= self.settings.max_instances:
                 # One that would not be published anyway is none too many.
                 if not self._refused(frame, item):
@@ -273,9 +283,18 @@ class PoseEstimator:
                 kept.append(item)
         return kept
 
+    def _better_of(self, frame: Frame, first: Candidate, second: Candidate) -> Candidate:
+        """The better measurement of one instance; a tracked one keeps its identity."""
+        if first.track is not None:
+            return first
+        pair = [
+            (gates.passes(item, self.settings, frame.camera, frame.workspace), item.quality) for item in (first, second)
+        ]
+        return second if pair[1] > pair[0] else first
+
     def _publishable(self, frame: Frame, candidates: Sequence[Candidate]) -> List[PoseEstimate]:
         """Drop doubles and surplus instances, fit what is left to its outline, give identities."""
-        order = sorted(candidates, key=lambda item: (item.track is None, -item.quality))
+        order = sorted(candidates, key=lambda item: (item.track is None, -item.likelihood))
         kept = self._best_of_each(frame, order)
         if self._outlines is not None:
             kept = self._gated(frame, [self._outlines.fit(frame, item) for item in kept])

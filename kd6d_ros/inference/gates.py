@@ -40,8 +40,10 @@ KEEP_SECOND = 0.8
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; track: number of the
-    track whose region gave it, or None; predictions: what it was solved from."""
+    """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; around: box (4,)
+    [image px] that the next crop should be made for; track: number of the track whose region
+    gave it, or None; predictions: what it was solved from; prior: how sure the search or the
+    detector was of the place that was measured, 0 to 1."""
 
     model: ObjectModel
     cam_from_obj: RigidTransform
@@ -50,9 +52,11 @@ class Candidate:
     correspondences: int
     rms: float
     box: FloatArray
+    around: FloatArray
     mode: str
     track: Optional[int] = None
     predictions: Optional[AnyPredictions] = None
+    prior: float = 1.0
 
     @property
     def size(self) -> float:
@@ -60,8 +64,15 @@ class Candidate:
 
     @property
     def quality(self) -> float:
-        """Which of two candidates for one instance is better: score times share of inliers."""
+        """Which of two measurements of one place is better: score times share of inliers."""
         return self.score * self.inliers / max(self.correspondences, 1)
+
+    @property
+    def likelihood(self) -> float:
+        """Which of two places shows the object. How well its predictions agree is left out: those of a place that shows
+        something else are few and agree well, so that with the inliers a wrong place wins more often (docs/results.md).
+        """
+        return self.prior * self.score
 
 
 def projected_box(model: ObjectModel, cam_from_obj: RigidTransform, camera: Camera) -> Optional[FloatArray]:

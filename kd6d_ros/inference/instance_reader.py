@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Instance(Protocol):
-    """What one region shows of one object: score in [0, 1]; size: longer side of its box [network px]."""
+    """What one region shows of one object: score in [0, 1]; size: longer side of its box [network px];
+    knows_hidden_parts: the box is that of the whole object, else of what is seen of it."""
 
     @property
     def class_index(self) -> int: ...
@@ -26,6 +27,9 @@ class Instance(Protocol):
 
     @property
     def size(self) -> float: ...
+
+    @property
+    def knows_hidden_parts(self) -> bool: ...
 
     def box(self) -> FloatArray:
         """Box x0 y0 x1 y1 [network px]."""

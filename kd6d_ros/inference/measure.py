@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -27,12 +27,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Measure one object in a crop around `box` (4,) [image px]."""
+    """Measure one object in a crop around `box` (4,) [image px]; prior: how sure it is that it is there, 0 to 1."""
 
     class_index: int
     box: FloatArray
     mode: str
     track: Optional[int] = None
+    prior: float = 1.0
+
+
+class Place(NamedTuple):
+    """Where a search of the whole frame saw an object: its class, the box (4,) [image px] to measure, the score there,
+    and the rough pose or None."""
+
+    class_index: int
+    box: FloatArray
+    score: float
+    rough: Optional[Candidate]
 
 
 @dataclass(eq=False)
@@ -114,7 +125,7 @@ class Measurer:
             return None
         here = crop.to_network(np.asarray(request.box, dtype=np.float64).reshape(2, 2)).reshape(4)
         found = max(instances, key=lambda item: box_iou(item.box(), here)) if len(instances) > 1 else instances[0]
-        return self._solve(frame, cells, found, crop, request.mode, request.track)
+        return self._solve(frame, cells, found, crop, request)
 
     def _solve(
         self,
@@ -122,9 +133,9 @@ class Measurer:
         cells: LocalPredictions,
         found: Instance,
         crop: Crop,
-        mode: str,
-        track: Optional[int] = None,
+        request: Request,
     ) -> Optional[Candidate]:
+        mode = request.mode
         model = self._bundle.objects[found.class_index]
         settings = self._settings
         if mode != 'detections' and found.score < settings.min_score:  # a search meets many: not worth a solver
@@ -146,19 +157,15 @@ class Measurer:
             correspondences=result.inliers.size,
             rms=result.rms,
             box=box,
+            around=_next_box(found, crop, box),
             mode=mode,
-            track=track,
+            track=request.track,
             predictions=predictions,
+            prior=request.prior,
         )
 
-    def whole(
-        self, frame: Frame, wanted: Sequence[int], max_instances: int
-    ) -> List[Tuple[int, FloatArray, Optional[Candidate]]]:
-        """Search the whole frame for some classes.
-
-        Returns:
-            (class index, box (4,) [image px] where to measure, rough candidate or None) of each instance.
-        """
+    def whole(self, frame: Frame, wanted: Sequence[int], max_instances: int) -> List[Place]:
+        """Search the whole frame for some classes: the places of each, likeliest first."""
         size = self._bundle.network.frame_size
         assert size is not None, 'the estimator asks for a search only when the network can'
         classes = np.zeros((1, len(self._bundle.objects)), dtype=bool)
@@ -166,15 +173,25 @@ class Measurer:
         with frame.timed('preprocess'):
             crop = Crop.letterbox((frame.camera.width, frame.camera.height), size)
             image = crop.extract(frame.image)[None]
-        frame.look('frame', None, np.array([-0.5, -0.5, frame.camera.width - 0.5, frame.camera.height - 0.5]))
+        everything = np.array([-0.5, -0.5, frame.camera.width - 0.5, frame.camera.height - 0.5])
+        frame.look('frame', None, everything)
         with frame.timed('inference'):
             cells = self._engine.run(image, classes)[0]
-        out: List[Tuple[int, FloatArray, Optional[Candidate]]] = []
+        out: List[Place] = []
         for index in wanted:
             with frame.timed('decode'):
                 instances = self._reader.instances(cells, index, crop, max_instances, whole=True)
             for found in instances:
-                rough = self._solve(frame, cells, found, crop, 'frame')
-                box = crop.to_image(found.box().reshape(2, 2)).reshape(4) if rough is None else rough.box
-                out.append((index, box, rough))
+                rough = self._solve(frame, cells, found, crop, Request(index, everything, 'frame', prior=found.score))
+                box = _next_box(found, crop) if rough is None else rough.around
+                out.append(Place(index, box, found.score, rough))
         return out
+
+
+def _next_box(found: Instance, crop: Crop, of_pose: Optional[FloatArray] = None) -> FloatArray:
+    """Box (4,) [image px] for the next crop. The corners that a network sees say better where an object is than the
+    pose that came out, which may be far off; a mask that ends where something stands before the object does not
+    (docs/results.md)."""
+    if of_pose is not None and not found.knows_hidden_parts:
+        return of_pose
+    return crop.to_image(found.box().reshape(2, 2)).reshape(4)

@@ -86,7 +86,7 @@ def test_recovers_many_poses_under_noise_and_outliers(bundle, camera, image, noi
     assert np.median(errors) < 0.01 + 0.03 * noise
 
 
-def test_detections_are_measured_then_measured_again_around_the_pose(bundle, camera, image, fake):
+def test_detections_are_measured_then_measured_again(bundle, camera, image, fake):
     truth = at(0.05, 0.02, 0.7)
     fake.scene = [('mug', truth)]
     box = box_of(bundle, camera, 'mug', truth) + np.array([0, 5, -10, -2])
@@ -138,6 +138,81 @@ def test_a_second_place_is_one_too_many_where_both_are_good(bundle, camera, imag
     robot = estimator(bundle, fake, objects=('mug',), track=False)
     assert len(robot.estimate(image, camera, 0.0)) == 1
     assert robot.report.counts() == {gates.TOO_MANY: 1}
+
+
+LOOSE = {
+    'min_score': 0.0, 'min_inliers': 4, 'min_inlier_ratio': 0.0, 'max_reprojection_error_px': 100.0,
+    'max_reprojection_error_relative': 0.5,
+}  # fmt: skip
+
+
+def worse_at(fake, monkeypatch, place, **worse):
+    """The engine's attributes `worse` hold for the object at `place` only."""
+    usual = {name: getattr(fake, name) for name in worse}
+    cells = fake._cells
+
+    def changed(index, pose, *rest):
+        for name, value in (worse if pose is place else usual).items():
+            setattr(fake, name, value)
+        return cells(index, pose, *rest)
+
+    monkeypatch.setattr(fake, '_cells', changed)
+
+
+@pytest.mark.parametrize(('scores', 'first_wins'), [((0.9, 0.5), True), ((0.5, 0.9), False), ((0.0, 0.0), True)])
+def test_scores_and_not_agreement_say_which_place_shows_the_object(
+    monkeypatch, bundle, camera, image, fake, scores, first_wins
+):
+    """A place that shows something else can agree with itself perfectly; it has a lower score, of the detector, or
+    where that gives none, of the network."""
+    first, second = at(-0.15, 0.02, 0.7), at(0.25, -0.1, 1.0)
+    fake.scene = [('mug', first), ('mug', second)]
+    fake.score = 0.9 if any(scores) else 0.5
+    worse_at(fake, monkeypatch, first, noise_px=4.0, score=0.9)
+    boxes = [Detection('mug', s, box_of(bundle, camera, *mug)) for s, mug in zip(scores, fake.scene, strict=True)]
+    for spoilt in (0, 1):
+        robot = estimator(bundle, fake, **LOOSE, refine_crops=spoilt)
+        (pose,) = robot.estimate(image, camera, 0.0, boxes)
+        nearest = min((first, second), key=lambda truth: add(pose.cam_from_obj, truth, bundle.object('mug')))
+        assert nearest is (first if first_wins else second)
+
+
+def test_of_two_measurements_of_one_instance_the_one_that_agrees_is_kept(monkeypatch, bundle, camera, image, fake):
+    truth = at(0.05, 0.02, 0.7)
+    fake.scene = [('mug', truth)]
+    one, calls = fake._one, []
+
+    def noisy_first(picture, allowed):
+        calls.append(len(calls))
+        fake.noise_px = 6.0 if calls[-1] == 0 else 0.0
+        return one(picture, allowed)
+
+    monkeypatch.setattr(fake, '_one', noisy_first)
+    box = box_of(bundle, camera, 'mug', truth)
+    robot = estimator(bundle, fake, **LOOSE, refine_crops=0)
+    (pose,) = robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, box), Detection('mug', 0.8, box + 3)])
+    assert calls == [0, 1]
+    assert add(pose.cam_from_obj, truth, bundle.object('mug')) < 0.002
+    assert robot.report.counts() == {gates.DUPLICATE: 1}
+
+
+def test_a_wrong_rough_pose_does_not_send_the_next_crop_astray(monkeypatch, bundle, camera, image, fake):
+    truth = at(0.05, 0.02, 0.7)
+    fake.scene = [('mug', truth)]
+    robot = estimator(bundle, fake, **LOOSE, objects=('mug',), track=False, search_places=1)
+    solve = robot._measurer._reader.solve
+
+    def far_off(cells, found, crop, *rest):
+        result, predictions = solve(cells, found, crop, *rest)
+        if crop.width == 640:
+            result = replace(result, cam_from_obj=at(-0.3, 0.15, 2.0))
+        return result, predictions
+
+    monkeypatch.setattr(robot._measurer._reader, 'solve', far_off)
+    (pose,) = robot.estimate(image, camera, 0.0)
+    assert add(pose.cam_from_obj, truth, bundle.object('mug')) < 0.002
+    measured = [np.array(region.box) for region in robot.report.regions if region.mode == 'measure']
+    np.testing.assert_allclose(measured, [box_of(bundle, camera, 'mug', truth)], atol=3)
 
 
 def test_an_empty_list_of_detections_means_nothing_to_measure(bundle, camera, image, fake):
@@ -370,9 +445,8 @@ def test_inconsistent_corners_are_refused_by_reprojection_or_inliers(bundle, cam
 
 
 def test_nan_passes_no_gate(bundle, camera):
-    good = gates.Candidate(
-        bundle.object('mug'), at(0, 0, 0.7), 0.9, 80, 80, 1.0, np.array([100.0, 100, 200, 200]), 'tracked'
-    )
+    box = np.array([100.0, 100, 200, 200])
+    good = gates.Candidate(bundle.object('mug'), at(0, 0, 0.7), 0.9, 80, 80, 1.0, box, box, 'tracked')
     settings = EstimatorSettings()
     assert gates.check(good, settings, camera) is None
     assert gates.check(replace(good, rms=float('nan')), settings, camera).reason == gates.REPROJECTION

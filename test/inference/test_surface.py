@@ -138,7 +138,7 @@ def test_the_estimator_measures_with_the_surface(bundle, camera):
         crop = Crop.around_box(box, network.crop_padding, network.crop_size)
         fake = FakeEngine(bundle, camera, [('mug', wrong)])
         for name, engine in (('corners', fake), ('surface', SeeingEngine(fake, bundle, camera, truth, crop))):
-            robot = PoseEstimator(bundle, engine, EstimatorSettings(track=False, find=False))
+            robot = PoseEstimator(bundle, engine, EstimatorSettings(track=False, find=False, refine_crops=0))
             (pose,) = robot.estimate(image, camera, 0.0, [Detection('mug', 1.0, box)])
             gap = pose.cam_from_obj.apply(model.keypoints) - truth.apply(model.keypoints)
             errors[name].append(np.linalg.norm(gap, axis=1).mean() / model.diameter)

@@ -27,7 +27,8 @@ few = settings(max_examples=20)
 
 def candidate(pose, symmetries='none', track=None):
     model = ObjectModel('mug', 1, 0.17, CORNERS, SYMMETRIES[symmetries])
-    return gates.Candidate(model, pose, 0.9, 40, 80, 1.0, np.array([0.0, 0, 9, 9]), 'tracked', track)
+    box = np.array([0.0, 0, 9, 9])
+    return gates.Candidate(model, pose, 0.9, 40, 80, 1.0, box, box, 'tracked', track)
 
 
 def at(x, rotation=None, z=0.7):
