@@ -71,7 +71,8 @@ class AssignmentRecipe:
 class SamplingRecipe:
     """window_fraction: share of native-scale windows of whole frames (negatives included), the rest are
     zoomed crops; window_scale: range of the scale of those windows; projected_fraction: share of zoomed
-    crops drawn around the projected 3D box, the rest around the visible mask; min_visible: least visible
+    crops drawn around the projected 3D box, the rest around the visible mask; empty_fraction: share of zoomed crops
+    moved to where none of the objects is, for a network that shall tell its places apart; min_visible: least visible
     fraction of an object that a crop is made for; label_visible: least visible fraction of a labelled
     object; crops_per_frame: drawn from one decoded frame; buffer: crops that are shuffled; pool: 0 draws new crops
     without end, n draws n of them once, with pool_seed, and trains on these (a teacher is then asked once)."""
@@ -79,6 +80,7 @@ class SamplingRecipe:
     window_fraction: float = 0.25
     window_scale: tuple[float, float] = (0.8, 1.25)
     projected_fraction: float = 0.5
+    empty_fraction: float = 0.0
     min_visible: float = 0.15
     label_visible: float = 0.05
     crops_per_frame: int = 6

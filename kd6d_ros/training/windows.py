@@ -1,8 +1,9 @@
-"""Which part of a frame the network sees: zoomed crops around an object, or native-scale windows.
+"""Which part of a frame the network sees: zoomed crops around an object or beside it, or native-scale windows.
 
 Zoomed crops come from the visible mask's box jittered to an intersection over union of 0.6 to 1 (a
 detector's box) or from the projected 3D box, jittered as a tracker's guess. The corners then span 45 to
-125 % of the crop, and may lie outside it.
+125 % of the crop, and may lie outside it. Crops beside objects have the same scale: a search of a whole frame measures
+wrong places too, and a network that has never seen one at that scale answers there as surely as anywhere.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 SMALLEST_SPAN, LARGEST_SPAN = 0.45, 1.25
 
+NEARBY = 0.5, 2.0
+"""How far crops beside an object are from it, in sides of the crop."""
+
+TRIES = 8
+
 
 def draw_window(frame: Frame, sampling: SamplingRecipe, inputs: InputRecipe, rng: np.random.Generator) -> Crop:
     """One window of `frame` for training."""
@@ -29,7 +35,11 @@ def draw_window(frame: Frame, sampling: SamplingRecipe, inputs: InputRecipe, rng
     ]  # fmt: skip
     if not candidates or rng.random() < sampling.window_fraction:
         return _native_window(frame, candidates, sampling, inputs, rng)
-    return _zoomed(frame, int(rng.choice(candidates)), sampling, inputs, rng)
+    crop = _zoomed(frame, int(rng.choice(candidates)), sampling, inputs, rng)
+    # No number is drawn where none are wanted, so that older recipes give the crops they always gave.
+    if sampling.empty_fraction > 0 and rng.random() < sampling.empty_fraction:
+        return _beside(frame, crop, inputs, rng)
+    return crop
 
 
 def _zoomed(frame: Frame, index: int, sampling: SamplingRecipe, inputs: InputRecipe, rng: np.random.Generator) -> Crop:
@@ -46,6 +56,24 @@ def _zoomed(frame: Frame, index: int, sampling: SamplingRecipe, inputs: InputRec
         side = inputs.crop_padding * float((box[2:] - box[:2]).max())
     side = float(np.clip(side, span / LARGEST_SPAN, span / SMALLEST_SPAN))
     return Crop.square((float(centre[0]), float(centre[1])), max(side, 8.0), inputs.crop_size)
+
+
+def _beside(frame: Frame, crop: Crop, inputs: InputRecipe, rng: np.random.Generator) -> Crop:
+    """A crop of the same scale whose middle shows none of the objects: half of them near this one, where things lie,
+    the rest anywhere; the last one tried where objects are everywhere."""
+    side = inputs.crop_size / crop.scale
+    centre = middle = crop.to_image(np.full((1, 2), (inputs.crop_size - 1) / 2))[0]
+    learnt = [box for box, index in zip(frame.visible_box, frame.class_index, strict=True) if index >= 0]
+    for _ in range(TRIES):
+        if rng.random() < 0.5:
+            angle, far = rng.uniform(0, 2 * np.pi), side * rng.uniform(*NEARBY)
+            centre = middle + far * np.array([np.cos(angle), np.sin(angle)])
+            centre = np.clip(centre, 0, [frame.width - 1, frame.height - 1])
+        else:
+            centre = rng.uniform(0, [frame.width - 1, frame.height - 1])
+        if not any((box[:2] <= centre).all() and (centre <= box[2:]).all() for box in learnt):
+            break
+    return Crop.square((float(centre[0]), float(centre[1])), side, inputs.crop_size)
 
 
 def _native_window(

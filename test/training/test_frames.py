@@ -155,6 +155,41 @@ def test_the_span_of_the_zoomed_object_keeps_its_range(dataset, tmp_path):
     assert np.ptp(spans) > 0.2
 
 
+def test_crops_beside_objects_show_none_in_their_middle_at_the_scale_of_zoomed_ones(dataset, tmp_path):
+    from kd6d_ros.training.windows import LARGEST_SPAN, SMALLEST_SPAN, draw_window
+
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (BOX, CAN))
+    recipe = recipe_for(dataset, window_fraction=0.0, empty_fraction=1.0)
+    rng, empty, places = np.random.default_rng(0), 0, []
+    for _ in range(60):
+        frame = pack.frame(int(rng.integers(12)))
+        crop = draw_window(frame, recipe.sampling, recipe.input, rng)
+        sizes = (frame.corners_px.max(1) - frame.corners_px.min(1)).max(-1) * crop.scale / 96
+        assert ((sizes > SMALLEST_SPAN - 1e-6) & (sizes < LARGEST_SPAN + 1e-6)).any()
+        centre = crop.to_image(np.array([47.5, 47.5]))
+        inside = [(box[:2] <= centre).all() and (centre <= box[2:]).all() for box in frame.visible_box]
+        empty += not any(inside)
+        places.append(centre)
+    assert empty >= 58  # a frame full of objects may have no empty place
+    assert (np.ptp(places, axis=0) > [100, 70]).all()
+    assert np.min(places) >= 0
+    assert (np.max(places, axis=0) <= [159, 119]).all()
+
+
+def test_the_share_of_crops_beside_objects_is_the_one_asked_for(dataset, tmp_path):
+    from kd6d_ros.training.windows import draw_window
+
+    pack = FramePack(pack_frames(dataset, 'train', tmp_path / 'cache'), (CAN,))
+    recipe = recipe_for(dataset, window_fraction=0.0, empty_fraction=0.4)
+    rng, count = np.random.default_rng(1), 0
+    for _ in range(400):
+        frame = pack.frame(int(rng.integers(12)))
+        centre = draw_window(frame, recipe.sampling, recipe.input, rng).to_image(np.array([47.5, 47.5]))
+        box = frame.visible_box[list(frame.class_index).index(0)]
+        count += not ((box[:2] <= centre).all() and (centre <= box[2:]).all())
+    assert 0.3 < count / 400 < 0.5
+
+
 def test_same_seed_same_batches(dataset, tmp_path):
     folder = pack_frames(dataset, 'train', tmp_path / 'cache')
     recipe = recipe_for(dataset)
