@@ -76,7 +76,7 @@ class EstimatorSettings:
         0.2, 'Least share of the projected 3D box that must lie in the image, 0 to 1.', 0.0, 1.0
     )
     refine_crops: int = _setting(
-        1, 'How often a found or detected object is measured again in a crop around its first pose.', 0, 3
+        1, 'How often a found or detected object is measured again, in a crop around where it was seen.', 0, 3
     )
     fit_outline: bool = _setting(
         False,
