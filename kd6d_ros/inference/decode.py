@@ -42,12 +42,12 @@ class CellCloud:
     keypoints: FloatArray
     size: float
 
+    knows_hidden_parts = True
+
     def corners(self) -> FloatArray:
         """Median over the cells (8, 2)."""
         out: FloatArray = np.median(self.keypoints, axis=0)
         return out
-
-    knows_hidden_parts = True
 
     def box(self) -> FloatArray:
         """Box (4,) of the median corners."""

@@ -198,7 +198,7 @@ class PoseEstimator:
             if any(k.model.name == name and box_iou(k.box, box) > SAME_INSTANCE for k in known for box in boxes):
                 continue
             request = Request(place.class_index, place.box, 'measure', prior=place.score)
-            if may_wait and not gates.passes(place.rough, self.settings, frame.camera, frame.workspace):
+            if may_wait and not self._passes(frame, place.rough):
                 later.append(request)
             else:
                 now.append(request)
@@ -224,9 +224,7 @@ class PoseEstimator:
                 for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
             ]
         first = [item for item in self._measurer.crops(frame, requests) if item is not None]
-        first.sort(
-            key=lambda item: (not gates.passes(item, self.settings, frame.camera, frame.workspace), -item.likelihood)
-        )
+        first.sort(key=lambda item: (not self._passes(frame, item), -item.likelihood))
         return self._gated(frame, self._refined(frame, self._best_of_each(frame, first), self.settings.refine_crops))
 
     def _refined(self, frame: Frame, first: List[Candidate], times: int) -> List[Optional[Candidate]]:
@@ -239,8 +237,8 @@ class PoseEstimator:
     def _measure_again(
         self, frame: Frame, requests: List[Request], first: Sequence[Optional[Candidate]], times: int
     ) -> List[Optional[Candidate]]:
-        """Repeat the measurement where each object is seen now and keep the better of each pair. Not around the pose: a
-        wrong one would send the next crop astray (docs/results.md)."""
+        """Repeat the measurement in crops around where each object is now (``Candidate.around``) and keep the better of
+        each pair."""
         best = list(first)
         for _ in range(times):
             second = self._measurer.crops(frame, requests)
@@ -256,6 +254,9 @@ class PoseEstimator:
 
     def _gated(self, frame: Frame, candidates: Sequence[Optional[Candidate]]) -> List[Candidate]:
         return [item for item in candidates if item is not None and not self._refused(frame, item)]
+
+    def _passes(self, frame: Frame, item: Optional[Candidate]) -> bool:
+        return gates.passes(item, self.settings, frame.camera, frame.workspace)
 
     def _refused(self, frame: Frame, item: Candidate) -> bool:
         """Whether a gate refuses the candidate, which is then in the frame's report."""
@@ -287,9 +288,7 @@ class PoseEstimator:
         """The better measurement of one instance; a tracked one keeps its identity."""
         if first.track is not None:
             return first
-        pair = [
-            (gates.passes(item, self.settings, frame.camera, frame.workspace), item.quality) for item in (first, second)
-        ]
+        pair = [(self._passes(frame, item), item.quality) for item in (first, second)]
         return second if pair[1] > pair[0] else first
 
     def _publishable(self, frame: Frame, candidates: Sequence[Candidate]) -> List[PoseEstimate]:

@@ -170,8 +170,8 @@ def test_scores_and_not_agreement_say_which_place_shows_the_object(
     fake.score = 0.9 if any(scores) else 0.5
     worse_at(fake, monkeypatch, first, noise_px=4.0, score=0.9)
     boxes = [Detection('mug', s, box_of(bundle, camera, *mug)) for s, mug in zip(scores, fake.scene, strict=True)]
-    for spoilt in (0, 1):
-        robot = estimator(bundle, fake, **LOOSE, refine_crops=spoilt)
+    for times in (0, 1):
+        robot = estimator(bundle, fake, **LOOSE, refine_crops=times)
         (pose,) = robot.estimate(image, camera, 0.0, boxes)
         nearest = min((first, second), key=lambda truth: add(pose.cam_from_obj, truth, bundle.object('mug')))
         assert nearest is (first if first_wins else second)
