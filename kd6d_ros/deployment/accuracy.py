@@ -60,6 +60,8 @@ def paired_drop(reference: AnyArray, other: AnyArray) -> Drop:
 class _Listener:
     """An engine that keeps its first answer since ``forget``, which is to the same crops for every precision."""
 
+    side_by_side = 1
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name, self.precision, self.description = engine.name, engine.precision, engine.description

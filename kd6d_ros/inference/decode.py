@@ -10,6 +10,7 @@ levels); Hu et al., "Segmentation-driven 6D Object Pose Estimation", CVPR 2019 (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, List, Tuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class CellCloud:
 
     knows_hidden_parts = True
 
+    @cached_property
     def corners(self) -> FloatArray:
         """Median over the cells (8, 2)."""
         out: FloatArray = np.median(self.keypoints, axis=0)
@@ -51,7 +53,7 @@ class CellCloud:
 
     def box(self) -> FloatArray:
         """Box (4,) of the median corners."""
-        return corners_box(self.corners())
+        return corners_box(self.corners)
 
 
 def corners_box(corners: AnyArray) -> FloatArray:

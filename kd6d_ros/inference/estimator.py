@@ -208,24 +208,33 @@ class PoseEstimator:
 
     def _detected(self, frame: Frame, detections: Sequence[Detection]) -> List[Candidate]:
         """Measure the best-scored boxes of each object, then the best of them once more around the pose each gave."""
-        requests = []
-        for index in self._wanted:
-            name = self.bundle.objects[index].name
-            named = [item for item in detections if item.object_name == name]
-            own = [item for item in named if usable_box(item.box)]
-            for _ in range(len(named) - len(own)):
-                frame.reject(name, gates.BAD_BOX, 0.0, 0.0, 'detections')
-            own.sort(key=lambda item: -item.score)
-            scored = any(item.score > 0 for item in own)  # some detectors give none
-            requests += [
-                Request(
-                    index, np.asarray(item.box, dtype=np.float64), 'detections', prior=item.score if scored else 1.0
-                )
-                for item in own[: self.settings.max_instances + SPARE_DETECTIONS]
-            ]
-        first = [item for item in self._measurer.crops(frame, requests) if item is not None]
-        first.sort(key=lambda item: (not self._passes(frame, item), -item.likelihood))
-        return self._gated(frame, self._refined(frame, self._best_of_each(frame, first), self.settings.refine_crops))
+        most = self.settings.max_instances
+        wanted = [self._boxes_of(frame, index, detections) for index in self._wanted]
+        first = self._measurer.crops(frame, [request for own in wanted for request in own[:most]])
+        found = [item for item in first if item is not None]
+        spare = [request for own in wanted for request in own[most : most + SPARE_DETECTIONS]]
+        spare = [request for request in spare if self._may_win(frame, request, found)]
+        found += [item for item in self._measurer.crops(frame, spare) if item is not None]
+        found.sort(key=lambda item: (not self._passes(frame, item), -item.likelihood))
+        return self._gated(frame, self._refined(frame, self._best_of_each(frame, found), self.settings.refine_crops))
+
+    def _boxes_of(self, frame: Frame, index: int, detections: Sequence[Detection]) -> List[Request]:
+        """The usable boxes of a class, best score first."""
+        named = [item for item in detections if item.object_name == self.bundle.objects[index].name]
+        own = [item for item in named if usable_box(item.box)]
+        for _ in range(len(named) - len(own)):
+            frame.reject(self.bundle.objects[index].name, gates.BAD_BOX, 0.0, 0.0, 'detections')
+        own.sort(key=lambda item: -item.score)
+        scored = any(item.score > 0 for item in own)  # some detectors give none
+        priors = [item.score if scored else 1.0 for item in own]
+        boxes = [np.asarray(item.box, dtype=np.float64) for item in own]
+        return [Request(index, box, 'detections', prior=prior) for box, prior in zip(boxes, priors, strict=True)]
+
+    def _may_win(self, frame: Frame, request: Request, found: Sequence[Candidate]) -> bool:
+        """Whether what is in this box could be likelier than what was found, were its score the highest there is."""
+        model = self.bundle.objects[request.class_index]
+        likely = [item.likelihood for item in found if item.model is model and self._passes(frame, item)]
+        return len(likely) < self.settings.max_instances or request.prior > min(likely)
 
     def _refined(self, frame: Frame, first: List[Candidate], times: int) -> List[Optional[Candidate]]:
         """Measure `times` more in crops around what was seen."""
@@ -296,7 +305,7 @@ class PoseEstimator:
         order = sorted(candidates, key=lambda item: (item.track is None, -item.likelihood))
         kept = self._best_of_each(frame, order)
         if self._outlines is not None:
-            kept = self._gated(frame, [self._outlines.fit(frame, item) for item in kept])
+            kept = self._gated(frame, self._outlines.fit_all(frame, kept, self._measurer.threads))
         published = []
         for item, (track, pose) in zip(kept, self._tracker.commit(kept), strict=True):
             if pose is None:

@@ -15,6 +15,7 @@ from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
 from kd6d_ros.inference.instance_reader import make_reader
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
+from kd6d_ros.inference.side_by_side import SideBySide
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
@@ -65,6 +66,20 @@ class Frame:
         finally:
             self.stages[stage] += perf_counter() - start
 
+    def part(self) -> Frame:
+        """A record of its own for a part that is worked on beside others."""
+        return Frame(self.image, self.camera, self.workspace)
+
+    def gather(self, parts: Sequence[Frame], seconds: float) -> None:
+        """Take over what is in `parts`, which took so long together: each stage its share of that."""
+        spent = {stage: sum(part.stages[stage] for part in parts) for stage in STAGES}
+        share = seconds / max(sum(spent.values()), 1e-9)
+        for stage, value in spent.items():
+            self.stages[stage] += value * share
+        for part in parts:
+            self.rejections += part.rejections
+            self.regions += part.regions
+
     def reject(self, name: str, reason: str, value: float, limit: float, mode: str) -> None:
         self.rejections.append(Rejection(name, reason, float(value), float(limit), mode))
 
@@ -79,9 +94,16 @@ class Measurer:
     def __init__(self, bundle: Bundle, engine: Engine, settings: EstimatorSettings, decode: DecodeSpec) -> None:
         self._bundle, self._engine, self._settings = bundle, engine, settings
         self._reader, self._score_threshold = make_reader(bundle, decode), decode.score_threshold
+        self.threads = SideBySide(engine.side_by_side)
 
     def crops(self, frame: Frame, requests: Sequence[Request]) -> List[Optional[Candidate]]:
         """One candidate (or None, with a rejection in the frame) for each request."""
+        if self.threads.threads == 1:  # an engine that likes all of them at once
+            return self._batch(frame, requests)
+        groups = self.threads.map(frame, self._batch, [[request] for request in requests])
+        return [candidate for group in groups for candidate in group]
+
+    def _batch(self, frame: Frame, requests: Sequence[Request]) -> List[Optional[Candidate]]:
         boxes = [self._box(frame, request) for request in requests]
         network = self._bundle.network
         with frame.timed('preprocess'):

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from kd6d_ros.geometry.simplify import simplified
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, FloatArray, Mesh
+
+    MeshEdges = Tuple[AnyArray, ...]
 
 NEAREST = 1e-3
 """A mesh that comes nearer to the camera plane than this [m] has no outline."""
@@ -28,8 +29,6 @@ distance."""
 
 BEYOND_PX = 2.0
 """How far outside of an edge there must be no object any more [px]."""
-
-_SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,8 @@ class OutlineModel:
 
     def __init__(self, mesh: Mesh) -> None:
         """`mesh`: a valid one (``validate_mesh``)."""
-        self._vertices, faces = simplified(mesh.vertices, mesh.faces, MOST_FACES)
+        vertices, faces = simplified(mesh.vertices, mesh.faces, MOST_FACES)
+        self._vertices = np.array(vertices, np.float64, order='C')
         corners = self._vertices[faces]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         length = np.linalg.norm(normals, axis=1)
@@ -57,6 +57,17 @@ class OutlineModel:
         self._offsets = np.einsum('fd,fd->f', self._normals, corners[proper, 0])
         self._edges, self._sides, self._opposite, self._owned, forward = _edges(self._faces)
         self._forward = forward.reshape(3, -1)
+
+    @property
+    def arrays(self) -> MeshEdges:
+        """Vertices (V, 3); normals (F, 3) and offsets (F,) of the faces' planes; edges, sides and opposite (E, 2);
+        owned (3 F,) and forward (3, F), see ``_edges``."""
+        kinds = (np.float64, np.float64, np.float64, np.int64, np.int64, np.int64, np.int64, np.float64)
+        every = (
+            self._vertices, self._normals, self._offsets, self._edges, self._sides, self._opposite, self._owned,
+            self._forward,
+        )  # fmt: skip
+        return tuple(np.require(array, kind, 'C') for array, kind in zip(every, kinds, strict=True))
 
     def seen(
         self, rotation: FloatArray, translation: FloatArray, matrix: FloatArray, size: Tuple[int, int], count: int
@@ -144,8 +155,21 @@ def _silhouette(ends: FloatArray, turns: AnyArray, size: Tuple[int, int]) -> Any
     """(H, W) uint8: 255 where the area touches the pixel whose rim has the parts `ends` (N, 2, 2) [px], each passed
     `turns` times."""
     out: AnyArray = (winding_numbers(ends[:, 0], ends[:, 1], turns, size) != 0).astype(np.uint8) * 255
-    lines = np.round(ends * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    cv2.polylines(out, list(lines), False, (255,), 1, cv2.LINE_8, _SUBPIXEL_BITS)
+    column, row = _touched(ends)
+    within = (column >= 0) & (column < size[0]) & (row >= 0) & (row < size[1])
+    out[row[within], column[within]] = 255
+    return out
+
+
+def _touched(ends: FloatArray) -> AnyArray:
+    """Columns and rows (2, N) of the pixels on straight parts `ends` (P, 2, 2), one for each column or row, whichever
+    a part has more of."""
+    start, step = ends[:, 0], ends[:, 1] - ends[:, 0]
+    count = np.maximum(np.ceil(np.abs(step).max(axis=1)), 1.0)
+    pixels = count.astype(np.int64) + 1
+    part = np.repeat(np.arange(len(pixels)), pixels)
+    number = np.arange(len(part)) - np.repeat(np.cumsum(pixels) - pixels, pixels)
+    out: AnyArray = np.rint(start[part] + step[part] * (number / count[part])[:, None]).astype(np.int64).T
     return out
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.evidence import FEATURES
+from kd6d_ros.inference.loops.numba_loops import AVAILABLE
 from kd6d_ros.inference.object_meshes import object_meshes
 from kd6d_ros.inference.outline import OutlineModel
 from kd6d_ros.inference.outline_fit import fit_outline
+from kd6d_ros.inference.side_by_side import SideBySide
 from kd6d_ros.inference.uncertainty import candidate_evidence
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class Outlines:
         missing = [name for name in names if name not in given]
         found = {**given, **object_meshes(bundle, missing, PURPOSE)}
         self._models: Dict[str, OutlineModel] = {name: OutlineModel(mesh) for name, mesh in found.items()}
+
+    def fit_all(self, frame: Frame, candidates: Sequence[Candidate], threads: SideBySide) -> List[Candidate]:
+        """``fit`` of each; side by side where loops let go of Python's lock, which arrays hold on to."""
+        return (threads if AVAILABLE else SideBySide(1)).map(frame, self.fit, candidates)
 
     def fit(self, frame: Frame, candidate: Candidate) -> Candidate:
         """The candidate with the pose whose outline fits best; as it is where the outline says nothing.

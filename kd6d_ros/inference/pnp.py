@@ -79,10 +79,10 @@ def solve_pose(
 
 
 def rough_pose(points: AnyArray, rays: AnyArray, scores: AnyArray, camera: Camera, threshold: float) -> Optional[Pose]:
-    """What ``solve_pose`` starts its refinement from, by normalised rays (K, 8, 2) instead of pixels; not finite where
-    there is none."""
+    """The first opinion that is a pose, that of the median corners where possible: enough to start from where surface
+    points decide. By normalised rays (K, 8, 2) instead of pixels; not finite where there is none."""
     problem = _problem(points, rays, scores, camera, threshold)
-    return None if problem is None else _best_opinion(problem)
+    return None if problem is None else next(_opinions(problem), None)
 
 
 def _problem(

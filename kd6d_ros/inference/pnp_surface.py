@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
+from kd6d_ros.inference import robust
+from kd6d_ros.inference.loops import reprojection as loops
+from kd6d_ros.inference.loops.numba_loops import AVAILABLE
 from kd6d_ros.inference.pnp import (
     MIN_CORNERS,
     SOFTNESS,
@@ -22,7 +25,6 @@ from kd6d_ros.inference.pnp import (
     rough_pose,
     solve_pose,
 )
-from kd6d_ros.inference.robust import geman_mcclure, minimise
 from kd6d_ros.types import RigidTransform
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Correspondences:
     def cost(self, pose: Pose) -> float:
         """Geman-McClure cost with the scale of the inlier threshold."""
         residual = self.residuals(pose)
-        return np.inf if residual is None else geman_mcclure(residual, self.weight, self.threshold)[1]
+        return np.inf if residual is None else robust.geman_mcclure(residual, self.weight, self.threshold)[1]
 
     def normal_equations(self, pose: Pose, residual: FloatArray, weight: FloatArray) -> Tuple[FloatArray, FloatArray]:
         """Points behind the camera are left out: one in its plane has no finite derivative."""
@@ -151,11 +153,22 @@ def solve_from(starts: Iterator[Pose], problem: Correspondences, tolerance: floa
     None where none leads to a pose."""
     best, best_cost = None, np.inf
     for start in starts:
-        pose = minimise(problem, start, SOFTNESS * problem.threshold, tolerance)
+        pose = _minimise(problem, start, SOFTNESS * problem.threshold, tolerance)
         cost = problem.cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
-    return None if best is None else result_of(problem, minimise(problem, best, problem.threshold, TOLERANCE))
+    return None if best is None else result_of(problem, _minimise(problem, best, problem.threshold, TOLERANCE))
+
+
+def _minimise(problem: Correspondences, start: Pose, scale: float, tolerance: float) -> Pose:
+    if not AVAILABLE:
+        return robust.minimise(problem, start, scale, tolerance)
+    arrays = (problem.points, problem.rays, problem.weight, problem.focal, *start)
+    points, rays, weight, focal, rotation, translation = (np.require(each, np.float64, ['C', 'W']) for each in arrays)
+    pose: Pose = loops.minimise(
+        points, problem.corners, rays, weight, focal, rotation, translation, scale, tolerance, FAR, robust.MAX_STEPS
+    )
+    return pose
 
 
 def result_of(problem: Correspondences, pose: Pose) -> Optional[PnpResult]:

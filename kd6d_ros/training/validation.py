@@ -38,6 +38,7 @@ class TorchEngine:
     name = 'torch'
     precision = 'fp32'
     description = 'PyTorch, for validation'
+    side_by_side = 1
 
     def __init__(self, network: AnyNetwork, max_cells: int) -> None:
         self.dense = isinstance(network, DenseNetwork)

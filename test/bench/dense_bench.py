@@ -81,6 +81,7 @@ class Candidate:
     parameters: int
     precision: str = 'fp32'
     description: str = 'network, then made-up answers'
+    side_by_side: int = 1
     seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
     engine_s: float = 0.0
     made_up_s: float = 0.0

@@ -211,6 +211,7 @@ class PaintReader(DenseNetwork):
 
 class TorchDense:
     name, precision, description = 'torch', 'fp32', 'PyTorch'
+    side_by_side = 1
 
     def __init__(self, network, bundle):
         self._network, self._bundle = network, bundle

@@ -33,6 +33,7 @@ class CodeEngine:
     name = 'codes'
     precision = 'none'
     description = 'code maps of boxes'
+    side_by_side = 1
 
     def __init__(self, bundle, camera, patch, scene=(), sure=0.99):
         self._bundle, self._camera = bundle, camera

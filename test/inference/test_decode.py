@@ -39,7 +39,7 @@ def test_only_the_asked_class_counts(bundle):
     cloud = decode_instances(mixed, 1, bundle.network, bundle.decode)[0]
     assert cloud.class_index == 1
     assert cloud.scores.shape == (6,)
-    assert cloud.corners() == pytest.approx(CORNERS + np.array([300, 10]), abs=2)
+    assert cloud.corners == pytest.approx(CORNERS + np.array([300, 10]), abs=2)
 
 
 def test_two_instances_come_apart_in_order_of_support(bundle):
@@ -59,7 +59,7 @@ def test_a_confident_but_lonely_cell_loses_and_is_no_instance_of_its_own(bundle)
     )
     assert len(clouds) == 1
     assert clouds[0].score == pytest.approx(0.6, abs=1e-6)
-    assert clouds[0].corners() == pytest.approx(CORNERS + np.array([10, 10]), abs=2)
+    assert clouds[0].corners == pytest.approx(CORNERS + np.array([10, 10]), abs=2)
 
 
 def test_levels_share_the_cells_by_the_size_of_the_object(bundle):

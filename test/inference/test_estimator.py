@@ -118,6 +118,25 @@ def test_a_spare_detection_is_too_many_only_where_it_would_be_published(bundle, 
     assert robot.report.counts() == {reason: 1}
 
 
+@pytest.mark.parametrize(
+    ('scores', 'instances', 'limit', 'measured'),
+    [
+        ((0.9, 0.5, 0.2), 1, 10.0, 1),  # the first one's score times that of its cells is more than the second's
+        ((0.9, 0.85, 0.2), 1, 10.0, 2),  # 0.85 might win, were its cells perfect
+        ((0.0, 0.0, 0.0), 1, 10.0, 3),  # a detector without scores
+        ((0.9, 0.5, 0.2), 1, 0.5, 3),  # no pose of the first one that the gates let pass
+        ((0.9, 0.5, 0.48), 2, 10.0, 3),  # of two instances the weaker one is to be beaten
+        ((0.9, 0.5, 0.2), 2, 10.0, 2),
+    ],
+)
+def test_spare_boxes_that_cannot_win_are_not_measured(bundle, camera, image, fake, scores, instances, limit, measured):
+    fake.scene = [('mug', at(-0.2, 0.02, 0.7)), ('mug', at(0.25, -0.1, 1.0)), ('mug', at(0.02, 0.1, 0.9))]
+    robot = estimator(bundle, fake, max_instances=instances, max_distance=limit, refine_crops=0)
+    boxes = [box_of(bundle, camera, *mug) for mug in fake.scene]
+    robot.estimate(image, camera, 0.0, [Detection('mug', *item) for item in zip(scores, boxes, strict=True)])
+    assert len(robot.report.regions) == measured
+
+
 def test_a_search_measures_a_second_place_where_the_first_is_refused(bundle, camera, image, fake):
     """Two mugs, of which the gates allow one: with one place it is found or not, as the cells' support has it."""
     near, far = at(-0.15, 0.02, 0.7), at(0.25, -0.1, 1.0)

@@ -16,6 +16,7 @@ class Babbler:
     """An engine that answers with noise of a given size, and with NaN and infinity now and then."""
 
     name = precision = description = 'babbler'
+    side_by_side = 1
 
     def __init__(self, seed, scale, broken):
         self._rng, self._scale, self._broken = np.random.default_rng(seed), scale, broken

@@ -97,6 +97,7 @@ class SeeingEngine:
     """Corners of one pose from the fake engine, and the surface of another, cast into the cells of `crop`."""
 
     name, precision, description = 'seeing', 'none', 'fake engine with a surface'
+    side_by_side = 1
 
     def __init__(self, fake, bundle, camera, truth, crop):
         self.fake, self.bundle, self.camera, self.truth, self.crop = fake, bundle, camera, truth, crop

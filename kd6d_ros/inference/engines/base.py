@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Runs the network of one bundle. `run` is called from one thread at a time."""
+    """Runs the network of one bundle."""
 
     name: str
     """Which back end this is, for example 'onnxruntime'."""
@@ -17,6 +17,8 @@ class Engine(Protocol):
     """What really runs, for example 'fp32'."""
     description: str
     """One line for logs and reports: back end, version, device, threads."""
+    side_by_side: int
+    """How many threads may call `run` at the same time; 1 also says that many images in one call are the better way."""
 
     def run(self, image: ImageArray, classes: AnyArray) -> List[LocalPredictions]:
         """Local predictions of each image, best score first.

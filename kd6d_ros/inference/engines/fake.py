@@ -38,6 +38,7 @@ class FakeEngine:
     name = 'fake'
     precision = 'none'
     description = 'fake engine: poses are given, no network runs'
+    side_by_side = 1
 
     def __init__(
         self,

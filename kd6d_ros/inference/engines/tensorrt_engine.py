@@ -33,6 +33,7 @@ class TensorRtEngine:
     """
 
     name = 'tensorrt'
+    side_by_side = 1
 
     def __init__(
         self, bundle: Bundle, precision: str, source: EngineSource, notify: Notify, may_build: bool = True

@@ -57,6 +57,8 @@ class Target(NamedTuple):
 class _Remembering:
     """An engine that answers the same crops from memory: thresholds change what is done with the answer only."""
 
+    side_by_side = 1
+
     def __init__(self, engine: TorchEngine) -> None:
         self._engine, self._known = engine, {}  # type: ignore[var-annotated]
         self.name, self.precision, self.description = engine.name, engine.precision, engine.description
