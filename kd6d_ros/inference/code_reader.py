@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec
     from kd6d_ros.inference.crop import Crop
     from kd6d_ros.inference.pnp import PnpResult
+    from kd6d_ros.inference.pnp_surface import Minimise
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import AnyArray, Camera, CodeMaps, FloatArray, LocalPredictions
 
@@ -55,8 +56,8 @@ class CodeInstance:
 class CodeReader:
     """Takes the cells on an object apart into instances; the surface points under them give the pose."""
 
-    def __init__(self, bundle: Bundle, decode: DecodeSpec) -> None:
-        self._books, self._decode = bundle.books, decode
+    def __init__(self, bundle: Bundle, decode: DecodeSpec, minimise: Minimise) -> None:
+        self._books, self._decode, self._minimise = bundle.books, decode, minimise
 
     def instances(
         self, cells: LocalPredictions, class_index: int, crop: Crop, most: int, whole: bool
@@ -81,7 +82,7 @@ class CodeReader:
         """See ``Reader.solve``."""
         mask = MaskMap(_log_odds(cells, found.class_index), crop)
         predictions = CodePredictions(found.cloud, found.score, threshold, found.cell_area, mask)
-        return solve_codes(found.cloud, camera, threshold), predictions
+        return solve_codes(found.cloud, camera, threshold, self._minimise), predictions
 
     def _instance(self, maps: CodeMaps, class_index: int, cells: AnyArray, crop: Crop) -> CodeInstance:
         """cells: (N, 2) column and row."""

@@ -19,6 +19,7 @@ import numpy as np
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.inner_loops import ARRAYS
 from kd6d_ros.inference.input_checks import check_input, usable_box
 from kd6d_ros.inference.measure import Frame, Measurer, Request
 from kd6d_ros.inference.outlines import Outlines
@@ -72,8 +73,9 @@ class PoseEstimator:
         names = self.settings.objects or bundle.names
         self._wanted = [bundle.index(name) for name in names]
         decode = replace(bundle.decode, score_threshold=self.settings.score_threshold)
-        self._measurer = Measurer(bundle, engine, self.settings, decode)
         self._outlines = (outlines or Outlines(bundle, names)) if self.settings.fit_outline else None
+        loops = ARRAYS if self._outlines is None else self._outlines.loops
+        self._measurer = Measurer(bundle, engine, self.settings, decode, loops)
         self._tracker = Tracker(self.settings)
         self._plan = SearchPlan(self.settings, bundle.network)
         self._report = FrameReport()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional, Protocol, Sequence, Tuple
 
+from kd6d_ros.inference import robust
 from kd6d_ros.inference.code_reader import CodeReader
 from kd6d_ros.inference.keypoint_reader import KeypointReader
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.crop import Crop
     from kd6d_ros.inference.evidence import AnyPredictions
     from kd6d_ros.inference.pnp import PnpResult
+    from kd6d_ros.inference.pnp_surface import Minimise
     from kd6d_ros.types import Camera, FloatArray, LocalPredictions
 
 
@@ -64,6 +66,7 @@ class Reader(Protocol):
         ...
 
 
-def make_reader(bundle: Bundle, decode: DecodeSpec) -> Reader:
-    """The reader for a bundle; decode: that of the bundle with the user's settings."""
-    return CodeReader(bundle, decode) if bundle.kind == 'dense' else KeypointReader(bundle, decode)
+def make_reader(bundle: Bundle, decode: DecodeSpec, minimise: Minimise = robust.minimise) -> Reader:
+    """The reader for a bundle; decode: that of the bundle with the user's settings; minimise: see ``inner_loops``."""
+    kind = CodeReader if bundle.kind == 'dense' else KeypointReader
+    return kind(bundle, decode, minimise)

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.crop import Crop
     from kd6d_ros.inference.decode import CellCloud
     from kd6d_ros.inference.pnp import PnpResult
+    from kd6d_ros.inference.pnp_surface import Minimise
     from kd6d_ros.types import Camera, LocalPredictions
 
 
 class KeypointReader:
     """Groups cells into instances; corners and surface points give the pose."""
 
-    def __init__(self, bundle: Bundle, decode: DecodeSpec) -> None:
-        self._bundle, self._decode = bundle, decode
+    def __init__(self, bundle: Bundle, decode: DecodeSpec, minimise: Minimise) -> None:
+        self._bundle, self._decode, self._minimise = bundle, decode, minimise
 
     def instances(
         self, cells: LocalPredictions, class_index: int, crop: Crop, most: int, whole: bool
@@ -41,7 +42,7 @@ class KeypointReader:
         model = self._bundle.objects[found.class_index]
         pixels = crop.to_image(found.keypoints)
         surface = surface_cloud(cells, found.class_index, model, crop, found.box())
-        result = solve_with_surface(model.keypoints, pixels, found.scores, surface, camera, threshold)
+        result = solve_with_surface(model.keypoints, pixels, found.scores, surface, camera, threshold, self._minimise)
         # Of one surface cell [image px^2]; 0 without a surface branch.
         area = 0.0 if cells.surface is None else float((crop.width / cells.surface.shape[3] / crop.scale) ** 2)
         mask = None if cells.surface is None else MaskMap(cells.surface[found.class_index][3], crop)

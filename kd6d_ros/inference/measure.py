@@ -13,6 +13,7 @@ from kd6d_ros.inference import gates
 from kd6d_ros.inference.crop import Crop
 from kd6d_ros.inference.decode import box_iou
 from kd6d_ros.inference.gates import Candidate
+from kd6d_ros.inference.inner_loops import ARRAYS, InnerLoops
 from kd6d_ros.inference.instance_reader import make_reader
 from kd6d_ros.inference.records import STAGES, RegionReport, Rejection
 from kd6d_ros.inference.side_by_side import SideBySide
@@ -91,9 +92,16 @@ class Frame:
 class Measurer:
     """Measures poses in given regions of a frame, and finds rough ones in the whole frame."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, settings: EstimatorSettings, decode: DecodeSpec) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        settings: EstimatorSettings,
+        decode: DecodeSpec,
+        loops: InnerLoops = ARRAYS,
+    ) -> None:
         self._bundle, self._engine, self._settings = bundle, engine, settings
-        self._reader, self._score_threshold = make_reader(bundle, decode), decode.score_threshold
+        self._reader, self._score_threshold = make_reader(bundle, decode, loops.minimise), decode.score_threshold
         self.threads = SideBySide(engine.side_by_side)
 
     def crops(self, frame: Frame, requests: Sequence[Request]) -> List[Optional[Candidate]]:

@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from kd6d_ros.inference import outline_arrays
-from kd6d_ros.inference.loops import outline as loops
-from kd6d_ros.inference.loops.numba_loops import AVAILABLE
+from kd6d_ros.inference.inner_loops import ARRAYS, InnerLoops
 from kd6d_ros.inference.outline_view import look
 from kd6d_ros.types import RigidTransform
 
@@ -42,6 +40,7 @@ def fit_outline(
     size: float,
     mask: Optional[MaskMap] = None,
     certainty: Optional[FloatArray] = None,
+    loops: InnerLoops = ARRAYS,
 ) -> Optional[RigidTransform]:
     """The pose nearby whose outline fits the image best.
 
@@ -52,6 +51,7 @@ def fit_outline(
         mask: where the network sees the object; without it everything in front of the object disturbs.
         certainty: information (6, 6) of the pose to start from, by a left rotation vector [rad] and the translation
             [m] in the camera frame. A good network's pose is held where it is, another one may move.
+        loops: what does the work.
 
     Returns:
         None where there is no outline, too little of it to say anything, or no place nearby where it fits.
@@ -63,7 +63,7 @@ def fit_outline(
     hold = _loose(start[1], size / camera.matrix[0, 0]) + (0 if certainty is None else certainty)
     if view is None:
         return None
-    found = (loops.fitted if AVAILABLE else outline_arrays.fitted)(model, view, start, hold)
+    found = loops.fitted(model, view, start, hold)
     return None if found is None else RigidTransform(*found)
 
 

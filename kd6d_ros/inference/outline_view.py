@@ -126,6 +126,11 @@ def _logits(mask: Optional[MaskMap], grid: Float32Array) -> Optional[Float32Arra
 
 def _image_pixels(camera: Camera, matrix: FloatArray, side: int) -> Float32Array:
     """Pixels (S, S, 2) of the image that the pixels of the view lie on; interpolated, as lenses bend slowly."""
+    if camera.model == 'none':
+        scale = np.diag(camera.matrix)[:2] / np.diag(matrix)[:2]
+        lines = np.arange(side)[:, None] * scale + camera.matrix[:2, 2] - scale * matrix[:2, 2]
+        straight: Float32Array = np.stack(np.meshgrid(*lines.T), axis=-1).astype(np.float32)
+        return straight
     knots = np.arange(0, side - 1 + GRID_STEP, GRID_STEP, dtype=np.float64)
     rays = (np.stack(np.meshgrid(knots, knots), axis=-1) - matrix[:2, 2]) / np.diag(matrix)[:2]
     points = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=2)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.evidence import FEATURES
-from kd6d_ros.inference.loops.numba_loops import AVAILABLE
+from kd6d_ros.inference.inner_loops import best_loops
 from kd6d_ros.inference.object_meshes import object_meshes
 from kd6d_ros.inference.outline import OutlineModel
 from kd6d_ros.inference.outline_fit import fit_outline
@@ -44,11 +44,12 @@ class Outlines:
         given = {} if meshes is None else {name: meshes[name] for name in names if name in meshes}
         missing = [name for name in names if name not in given]
         found = {**given, **object_meshes(bundle, missing, PURPOSE)}
+        self.loops = best_loops()
         self._models: Dict[str, OutlineModel] = {name: OutlineModel(mesh) for name, mesh in found.items()}
 
     def fit_all(self, frame: Frame, candidates: Sequence[Candidate], threads: SideBySide) -> List[Candidate]:
         """``fit`` of each; side by side where loops let go of Python's lock, which arrays hold on to."""
-        return (threads if AVAILABLE else SideBySide(1)).map(frame, self.fit, candidates)
+        return (threads if self.loops.parallel else SideBySide(1)).map(frame, self.fit, candidates)
 
     def fit(self, frame: Frame, candidate: Candidate) -> Candidate:
         """The candidate with the pose whose outline fits best; as it is where the outline says nothing.
@@ -61,7 +62,7 @@ class Outlines:
             size = TYPICAL * candidate.model.diameter * float(camera.matrix[0, 0]) / max(start.translation[2], 1e-6)
             pose = fit_outline(
                 self._models[candidate.model.name], frame.image, camera, start, size,
-                candidate.predictions.mask, _certainty(candidate, camera),
+                candidate.predictions.mask, _certainty(candidate, camera), self.loops,
             )  # fmt: skip
             box = None if pose is None else gates.projected_box(candidate.model, pose, camera)
         if pose is None or box is None:

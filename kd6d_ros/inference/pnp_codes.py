@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
+from kd6d_ros.inference import robust
 from kd6d_ros.inference.pnp import PnpResult, minimal_pose
 from kd6d_ros.inference.pnp_surface import LEAST_POINTS, TOLERANCE, Correspondences, solve_from
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.pnp_surface import Minimise
     from kd6d_ros.inference.robust import Pose
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import Camera, FloatArray
@@ -28,13 +30,16 @@ SAMPLES = 300
 CONFIDENCE = 0.999
 
 
-def solve_codes(cloud: SurfaceCloud, camera: Camera, threshold: float) -> Optional[PnpResult]:
+def solve_codes(
+    cloud: SurfaceCloud, camera: Camera, threshold: float, minimise: Minimise = robust.minimise
+) -> Optional[PnpResult]:
     """Pose from surface points under pixels.
 
     Args:
         cloud: as ``code_cloud`` gives it; points and pixels that are not finite count for nothing.
         camera: intrinsics and distortion.
         threshold: a point is an inlier within this many pixels of the image.
+        minimise: what refines the pose, see ``inner_loops``.
 
     Returns:
         inliers (N,) in the order of the cloud. None with fewer than LEAST_POINTS points, or when no pose in front of
@@ -46,7 +51,8 @@ def solve_codes(cloud: SurfaceCloud, camera: Camera, threshold: float) -> Option
         return None
     focal = np.array([camera.matrix[0, 0], camera.matrix[1, 1]])
     problem = Correspondences(cloud.points[usable], 0, rays[usable], cloud.weights[usable], focal, float(threshold))
-    found = solve_from(_starts(problem.points, problem.rays, threshold / float(focal.mean())), problem, TOLERANCE)
+    starts = _starts(problem.points, problem.rays, threshold / float(focal.mean()))
+    found = solve_from(starts, problem, TOLERANCE, minimise)
     if found is None:
         return None
     inliers = np.zeros(len(usable), bool)

@@ -8,14 +8,12 @@ Levenberg-Marquardt on the Geman-McClure cost of both, as for the corners alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple
 
 import numpy as np
 
 from kd6d_ros.geometry.cameras import undistort_points
 from kd6d_ros.inference import robust
-from kd6d_ros.inference.loops import reprojection as loops
-from kd6d_ros.inference.loops.numba_loops import AVAILABLE
 from kd6d_ros.inference.pnp import (
     MIN_CORNERS,
     SOFTNESS,
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.robust import Pose
     from kd6d_ros.inference.surface import SurfaceCloud
     from kd6d_ros.types import AnyArray, Camera, FloatArray
+
+    Minimise = Callable[['Correspondences', Pose, float, float], Pose]
 
 CORNER_WEIGHT = 0.03
 """Weight of one corner prediction of score 1 against a surface point of weight 1."""
@@ -91,6 +91,7 @@ def solve_with_surface(
     surface: Optional[SurfaceCloud],
     camera: Camera,
     threshold: float,
+    minimise: Minimise = robust.minimise,
 ) -> Optional[PnpResult]:
     """Pose from both kinds of correspondences.
 
@@ -99,6 +100,7 @@ def solve_with_surface(
         surface: surface points with image pixels; None for a network without them.
         camera: intrinsics and distortion.
         threshold: a correspondence is an inlier within this many pixels.
+        minimise: what refines the pose, see ``inner_loops``.
 
     Returns:
         As ``solve_pose``; its inliers (8 K + N,) are those of all correspondences, corners first, when there
@@ -109,7 +111,7 @@ def solve_with_surface(
     rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
     first = rough_pose(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
     problem = _problem(points, rays, scores, surface, camera, threshold)
-    return solve_from(_starts(first, problem, len(surface.points)), problem, START_TOLERANCE)
+    return solve_from(_starts(first, problem, len(surface.points)), problem, START_TOLERANCE, minimise)
 
 
 def _problem(
@@ -148,27 +150,18 @@ def _starts(first: Optional[Pose], problem: Correspondences, count: int) -> Iter
             yield pose
 
 
-def solve_from(starts: Iterator[Pose], problem: Correspondences, tolerance: float) -> Optional[PnpResult]:
+def solve_from(
+    starts: Iterator[Pose], problem: Correspondences, tolerance: float, minimise: Minimise
+) -> Optional[PnpResult]:
     """The result of the start that leads to the least cost, each refined to a `tolerance` and the best one to the end;
     None where none leads to a pose."""
     best, best_cost = None, np.inf
     for start in starts:
-        pose = _minimise(problem, start, SOFTNESS * problem.threshold, tolerance)
+        pose = minimise(problem, start, SOFTNESS * problem.threshold, tolerance)
         cost = problem.cost(pose)
         if cost < best_cost:
             best, best_cost = pose, cost
-    return None if best is None else result_of(problem, _minimise(problem, best, problem.threshold, TOLERANCE))
-
-
-def _minimise(problem: Correspondences, start: Pose, scale: float, tolerance: float) -> Pose:
-    if not AVAILABLE:
-        return robust.minimise(problem, start, scale, tolerance)
-    arrays = (problem.points, problem.rays, problem.weight, problem.focal, *start)
-    points, rays, weight, focal, rotation, translation = (np.require(each, np.float64, ['C', 'W']) for each in arrays)
-    pose: Pose = loops.minimise(
-        points, problem.corners, rays, weight, focal, rotation, translation, scale, tolerance, FAR, robust.MAX_STEPS
-    )
-    return pose
+    return None if best is None else result_of(problem, minimise(problem, best, problem.threshold, TOLERANCE))
 
 
 def result_of(problem: Correspondences, pose: Pose) -> Optional[PnpResult]:

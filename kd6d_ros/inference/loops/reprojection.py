@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
 
+from kd6d_ros.inference import robust
 from kd6d_ros.inference.loops.numba_loops import compiled
 from kd6d_ros.inference.loops.small_matrices import product, solve, turn_by
+from kd6d_ros.inference.pnp_surface import FAR
 
 if TYPE_CHECKING:
+    from kd6d_ros.inference.pnp_surface import Correspondences
+    from kd6d_ros.inference.robust import Pose
     from kd6d_ros.types import FloatArray
 
 _POINTS = 'f8[:,::1], i8, f8[:,::1], f8[::1], f8[::1]'
@@ -95,7 +99,7 @@ def _normal_equations(
 
 
 @compiled(f'Tuple((f8[:,::1], f8[::1]))({_POINTS}, {_POSE}, f8, f8, f8, i8)')
-def minimise(
+def _minimise(
     points: FloatArray,
     corners: int,
     rays: FloatArray,
@@ -108,7 +112,7 @@ def minimise(
     far: float,
     steps: int,
 ) -> Tuple[FloatArray, FloatArray]:
-    """The pose of least cost nearby; see ``robust.minimise`` and ``pnp_surface.Correspondences``."""
+    """See ``minimise``; residuals of `far` do not count."""
     residual, tried_residual = np.empty((len(points), 2)), np.empty((len(points), 2))
     now, tried = np.empty(len(points)), np.empty(len(points))
     hessian, step = np.empty((6, 6)), np.empty(6)
@@ -137,3 +141,13 @@ def minimise(
         if done:
             break
     return rotation, translation
+
+
+def minimise(problem: Correspondences, pose: Pose, scale: float, tolerance: float) -> Pose:
+    """See ``robust.minimise``."""
+    arrays = (problem.points, problem.rays, problem.weight, problem.focal, *pose)
+    points, rays, weight, focal, rotation, translation = (np.require(each, np.float64, ['C', 'W']) for each in arrays)
+    found: Pose = _minimise(
+        points, problem.corners, rays, weight, focal, rotation, translation, scale, tolerance, FAR, robust.MAX_STEPS
+    )
+    return found
