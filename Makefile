@@ -122,6 +122,7 @@ $(VENV)/.demo: $(VENV)/.made $(PACKAGING) $(INTERFACES)
 $(VENV)/.dev: $(VENV)/.demo
 	$(BIN)/python $(PIP) '$(TORCH)'
 	$(BIN)/python $(PIP) -e '.[train,synth,bench,dev]'
+	$(BIN)/python -c 'from kd6d_ros.inference.inner_loops import best_loops; print("loops:", best_loops().description)'
 	@$(BIN)/python -c '$(RENDERS)' 2>/dev/null || { $(call apt_install,$(MESA)); }
 	@touch $@
 

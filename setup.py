@@ -39,6 +39,8 @@ TRAIN = [
 TIMM = ['timm>=1.0.12,<2', 'safetensors>=0.4,<1']
 # The simulated gripper of test/grasping (make grasp).
 SIM = ['mujoco>=3.3,<4']
+# Compiled loops for the fit to the outline, on a robot or a workstation (docs/use_on_a_robot.md).
+FAST = ['numba>=0.55,<1']
 # One ROS 2 distribution (Jazzy) as wheels, for development on machines without ROS 2; pinned because an
 # unpinned ros-* wheel resolves to another distribution, and the two do not mix.
 ROS = ['ros-rclpy[fastrtps]==7.1.6', 'ros-common-interfaces==5.3.6']
@@ -99,9 +101,10 @@ setup(
         'train': TRAIN,
         'timm': TIMM,
         'sim': SIM,
+        'fast': FAST,
         'ros': ROS,
         'test': [*BENCH, *TEST],
-        'dev': [*BENCH, *SIM, *ROS, *TEST, *ORACLES, *LINT],
+        'dev': [*BENCH, *SIM, *FAST, *ROS, *TEST, *ORACLES, *LINT],
     },
     entry_points={
         'console_scripts': [

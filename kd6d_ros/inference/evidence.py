@@ -122,6 +122,21 @@ def gather_codes(
     return _evidence(values, hessian, pull.T @ pull)
 
 
+def disagreement(predictions: AnyPredictions, pose: RigidTransform, camera: Camera) -> float:
+    """How far the predictions are from a pose: their Geman-McClure cost, 0 to 1 (all of them far outliers)."""
+    focal = np.array([camera.matrix[0, 0], camera.matrix[1, 1]])
+    cost, most, surface = 0.0, 0.0, predictions.surface
+    groups = [] if surface is None else [(surface.pixels, surface.points, surface.weights)]
+    if isinstance(predictions, Predictions):
+        groups.append((predictions.pixels, predictions.points, CORNER_WEIGHT * np.asarray(predictions.scores)[:, None]))
+    for pixels, points, weight in groups:
+        residual = _residuals(pixels, points, pose, camera, focal)
+        every = np.broadcast_to(weight, residual.shape[:-1])
+        cost += geman_mcclure(residual, every, predictions.threshold)[1]
+        most += float(every.sum()) * predictions.threshold**2
+    return cost / max(most, 1e-9)
+
+
 def _evidence(values: Sequence[float], hessian: FloatArray, scatter: FloatArray) -> Evidence:
     """values (7,) of FEATURES, no logarithms yet; hessian, scatter (6, 6) of the solver, with the rotation first."""
     features: FloatArray = np.log(np.maximum(values, LEAST))

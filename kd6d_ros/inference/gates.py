@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 import numpy as np
@@ -43,7 +43,8 @@ class Candidate:
     """A pose before the gates. box (4,) and size [image px] are those of the projected 3D box; around: box (4,)
     [image px] that the next crop should be made for; track: number of the track whose region
     gave it, or None; predictions: what it was solved from; prior: how sure the search or the
-    detector was of the place that was measured, 0 to 1."""
+    detector was of the place that was measured, 0 to 1; rival: another measurement of the same instance that passes
+    the gates too."""
 
     model: ObjectModel
     cam_from_obj: RigidTransform
@@ -57,6 +58,7 @@ class Candidate:
     track: Optional[int] = None
     predictions: Optional[AnyPredictions] = None
     prior: float = 1.0
+    rival: Optional[Candidate] = None
 
     @property
     def size(self) -> float:
@@ -119,14 +121,15 @@ def better(
     camera: Camera,
     workspace: Optional[Workspace] = None,
 ) -> Optional[Candidate]:
-    """Which of two measurements of one instance to keep."""
+    """Which of two measurements of one instance to keep; the other one goes with it if both pass the gates."""
     if first is None or second is None:
         return first or second
     if not passes(second, settings, camera, workspace):
         return first
     if not passes(first, settings, camera, workspace):
         return second
-    return second if second.quality >= KEEP_SECOND * first.quality else first
+    kept, rival = (second, first) if second.quality >= KEEP_SECOND * first.quality else (first, second)
+    return replace(kept, rival=replace(rival, rival=None))
 
 
 def _conditions(

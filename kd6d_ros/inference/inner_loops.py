@@ -6,7 +6,7 @@ process, 20 at the very first one, and 140 MB, so they are loaded only for what 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Tuple
 
 from kd6d_ros.inference import outline_arrays, robust
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class InnerLoops(NamedTuple):
     """fitted: see ``outline_arrays``; minimise: see ``robust``; parallel: whether several threads gain from them."""
 
-    fitted: Callable[[OutlineModel, View, Pose, FloatArray], Optional[Pose]]
+    fitted: Callable[[OutlineModel, View, Pose, FloatArray], Optional[Tuple[Pose, float]]]
     minimise: Minimise
     parallel: bool
     description: str

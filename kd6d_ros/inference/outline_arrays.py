@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -67,8 +67,8 @@ class _Lines:
     weight: FloatArray
 
 
-def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Optional[Pose]:
-    """The pose near `start` whose outline fits the view best; None where it does not fit.
+def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Optional[Tuple[Pose, float]]:
+    """The pose near `start` whose outline fits the view best, and its agreement; None where it does not fit.
 
     Args:
         hold: information (6, 6) about `start`, by a left rotation vector [rad] and the translation [m].
@@ -80,7 +80,7 @@ def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Op
             return None
         now = found
     agreement = _agreement(model, view, now)
-    return None if agreement is None or agreement < LEAST_AGREEMENT else now
+    return None if agreement is None or agreement < LEAST_AGREEMENT else (now, agreement)
 
 
 def _agreement(model: OutlineModel, view: View, pose: Pose) -> Optional[float]:

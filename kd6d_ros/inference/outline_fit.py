@@ -14,7 +14,7 @@ for the Real World", IJCV 2022.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import numpy as np
 
@@ -32,6 +32,13 @@ TURN, DISTANCE, SHIFT = 0.28, 0.17, 0.042
 the viewing ray as a share of the object's size."""
 
 
+class OutlineFit(NamedTuple):
+    """A pose, camera from object, and the share of its outline that is clear in the image and in its place."""
+
+    pose: RigidTransform
+    agreement: float
+
+
 def fit_outline(
     model: OutlineModel,
     image: ImageArray,
@@ -41,7 +48,7 @@ def fit_outline(
     mask: Optional[MaskMap] = None,
     certainty: Optional[FloatArray] = None,
     loops: InnerLoops = ARRAYS,
-) -> Optional[RigidTransform]:
+) -> Optional[OutlineFit]:
     """The pose nearby whose outline fits the image best.
 
     Args:
@@ -64,7 +71,7 @@ def fit_outline(
     if view is None:
         return None
     found = loops.fitted(model, view, start, hold)
-    return None if found is None else RigidTransform(*found)
+    return None if found is None else OutlineFit(RigidTransform(*found[0]), found[1])
 
 
 def _loose(translation: FloatArray, size: float) -> FloatArray:

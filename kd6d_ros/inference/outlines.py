@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from kd6d_ros.inference import gates
-from kd6d_ros.inference.evidence import FEATURES
+from kd6d_ros.inference.evidence import FEATURES, disagreement
 from kd6d_ros.inference.inner_loops import best_loops
 from kd6d_ros.inference.object_meshes import object_meshes
 from kd6d_ros.inference.outline import OutlineModel
@@ -30,6 +30,10 @@ TYPICAL = 0.9
 SAME_ERROR = 30.0
 """The network's predictions are wrong together: this many count as one. Chosen between 4 and 100 on renders of LM-O's
 objects and on other worlds of the demo object: fewer hold poses too tightly, more let good ones be spoilt."""
+
+DOUBT = 0.25
+"""What the network's doubt about a fitted pose (``evidence.disagreement``) counts against the outline's agreement.
+Chosen between 0 and 1 on renders of LM-O's objects."""
 
 
 class Outlines:
@@ -54,20 +58,35 @@ class Outlines:
     def fit(self, frame: Frame, candidate: Candidate) -> Candidate:
         """The candidate with the pose whose outline fits best; as it is where the outline says nothing.
 
+        Of two measurements of an instance both are fitted, and the one that image and network agree with most is taken.
         Score, inliers and reprojection error stay: they say how well the network agrees with itself.
         """
+        with frame.timed('outline'):
+            fits = [self._fitted(frame, item) for item in (candidate, candidate.rival) if item is not None]
+            found = [fit for fit in fits if fit is not None]
+            if not found:
+                return candidate
+            if len(found) == 1:
+                return found[0][0]
+            predictions = candidate.predictions
+            assert predictions is not None, 'the measurer keeps them'
+            doubts = [disagreement(predictions, item.cam_from_obj, frame.camera) for item, _ in found]
+            best = int(np.argmax([fit[1] - DOUBT * doubt for fit, doubt in zip(found, doubts, strict=True)]))
+        return replace(found[best][0], track=candidate.track)
+
+    def _fitted(self, frame: Frame, candidate: Candidate) -> Optional[Tuple[Candidate, float]]:
+        """One measurement with its fitted pose, and how far the outline agrees with that."""
         assert candidate.predictions is not None, 'the measurer keeps them'
         start, camera = candidate.cam_from_obj, frame.camera
-        with frame.timed('outline'):
-            size = TYPICAL * candidate.model.diameter * float(camera.matrix[0, 0]) / max(start.translation[2], 1e-6)
-            pose = fit_outline(
-                self._models[candidate.model.name], frame.image, camera, start, size,
-                candidate.predictions.mask, _certainty(candidate, camera), self.loops,
-            )  # fmt: skip
-            box = None if pose is None else gates.projected_box(candidate.model, pose, camera)
-        if pose is None or box is None:
-            return candidate
-        return replace(candidate, cam_from_obj=pose, box=box)
+        size = TYPICAL * candidate.model.diameter * float(camera.matrix[0, 0]) / max(start.translation[2], 1e-6)
+        found = fit_outline(
+            self._models[candidate.model.name], frame.image, camera, start, size,
+            candidate.predictions.mask, _certainty(candidate, camera), self.loops,
+        )  # fmt: skip
+        box = None if found is None else gates.projected_box(candidate.model, found.pose, camera)
+        if found is None or box is None:
+            return None
+        return replace(candidate, cam_from_obj=found.pose, box=box, rival=None), found.agreement
 
 
 def _certainty(candidate: Candidate, camera: Camera) -> FloatArray:

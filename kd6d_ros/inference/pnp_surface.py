@@ -38,6 +38,10 @@ CORNER_WEIGHT = 0.03
 LEAST_POINTS = 8
 """Fewer surface points than this say nothing that the corners do not."""
 
+BELIEVED = 0.4
+"""Where the pose that the corners lead to explains this share of the surface points, it is taken. Of two poses of least
+cost, where both explain some, that of the corners is right more often (docs/results.md)."""
+
 FAR = 1e6
 """Residual [px] of a surface point that a pose puts behind the camera: an outlier like any other."""
 
@@ -111,6 +115,9 @@ def solve_with_surface(
     rays = undistort_points(camera, np.concatenate([np.asarray(pixels, np.float64).reshape(-1, 2), surface.pixels]))
     first = rough_pose(points, rays[: 8 * len(pixels)].reshape(-1, 8, 2), scores, camera, threshold)
     problem = _problem(points, rays, scores, surface, camera, threshold)
+    found = None if first is None else solve_from(iter([first]), problem, START_TOLERANCE, minimise)
+    if found is not None and found.inliers[-len(surface.points) :].mean() >= BELIEVED:
+        return found
     return solve_from(_starts(first, problem, len(surface.points)), problem, START_TOLERANCE, minimise)
 
 

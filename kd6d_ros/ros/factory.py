@@ -66,7 +66,8 @@ def load_estimator(values: Mapping[str, Any], settings: EstimatorSettings) -> Lo
     if warm_up is not None:
         warm_up()
     name = f'{bundle.name} ({bundle.folder})'
-    return Loaded(models, build(settings), name, engine.description, build, engine.precision, str(bundle.folder or ''))
+    runs = engine.description if outlines is None else f'{engine.description}; outline: {outlines.loops.description}'
+    return Loaded(models, build(settings), name, runs, build, engine.precision, str(bundle.folder or ''))
 
 
 def with_mesh(bundle: Bundle, name: str, folder: str) -> ObjectModel:

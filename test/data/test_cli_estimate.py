@@ -18,6 +18,7 @@ from kd6d_ros.evaluation.results_csv import read_results
 from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference.bundle_records import Bundle, DecodeSpec, LevelSpec, NetworkSpec
 from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
+from kd6d_ros.inference.outline_fit import OutlineFit
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.types import ObjectModel, RigidTransform
 
@@ -339,7 +340,7 @@ def test_outlines_of_the_dataset_s_meshes(monkeypatch, patched, dataset, detecti
     def nearer(outline, image, camera, pose, *rest):
         above = outline.seen(np.eye(3), np.array([0, 0, 5.0]), K, (640, 480), 50).points
         seen.add(round(float(np.prod(np.ptp(above[:, :2], axis=0))), 4))
-        return RigidTransform(pose.rotation, pose.translation - [0, 0, 0.05])
+        return OutlineFit(RigidTransform(pose.rotation, pose.translation - [0, 0, 0.05]), 0.9)
 
     monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', nearer)
     assert estimate_with(dataset, detections, tmp_path, 'fit_outline=true') == 0

@@ -28,7 +28,7 @@ from kd6d_ros.inference.covariance import (
 )
 from kd6d_ros.inference.engines.fake import FakeEngine
 from kd6d_ros.inference.estimator import PoseEstimator
-from kd6d_ros.inference.evidence import FEATURES, LEAST, Predictions, gather
+from kd6d_ros.inference.evidence import FEATURES, LEAST, CodePredictions, Predictions, disagreement, gather
 from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.settings import EstimatorSettings
 from kd6d_ros.inference.surface import SurfaceCloud
@@ -312,3 +312,27 @@ def test_a_covariance_that_cannot_be_meant_is_refused(stored, change, said):
     assert '\n' not in str(caught.value)
     assert (stored / 'bundle.yaml').read_bytes() == before
     assert sorted(path.name for path in stored.iterdir()) == ['bundle.yaml', 'model_fp32.onnx']
+
+
+def test_disagreement_is_a_share_of_the_largest_cost(bundle, camera):
+    """0 for what the predictions say, 1 far from it, more the farther; surface points count beside corners."""
+    model, truth = bundle.object('mug'), RigidTransform(np.eye(3), np.array([0.05, 0.0, 0.7]))
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.05, 0.05, (60, 3))
+    cloud = SurfaceCloud(points, project(camera, truth.apply(points)), np.ones(60))
+    pixels = np.repeat(project(camera, truth.apply(model.keypoints))[None], 10, axis=0)
+    for surface in (None, cloud):
+        predictions = Predictions(model.keypoints, pixels, np.ones(10), surface, 5.0, 4.0)
+        moved = [
+            RigidTransform(np.eye(3), truth.translation + np.array([shift, 0, 0]))
+            for shift in (0, 0.002, 0.005, 0.02, 1.0)
+        ]
+        found = [disagreement(predictions, pose, camera) for pose in moved]
+        assert found[0] == pytest.approx(0, abs=1e-9)
+        assert found == sorted(found)
+        assert found[-1] == pytest.approx(1, abs=1e-3)
+    codes = CodePredictions(cloud, 0.9, 5.0, 4.0)
+    assert disagreement(codes, truth, camera) == pytest.approx(0, abs=1e-9)
+    # Half of the surface points elsewhere: half of the cost that they can have.
+    half = replace(cloud, pixels=np.where(np.arange(60)[:, None] < 30, cloud.pixels, cloud.pixels + 1e4))
+    assert disagreement(replace(codes, surface=half), truth, camera) == pytest.approx(0.5, abs=1e-3)

@@ -11,7 +11,7 @@ from kd6d_ros.geometry.cameras import make_camera, project
 from kd6d_ros.inference import gates
 from kd6d_ros.inference.engines.fake import FakeEngine, coordinate_image
 from kd6d_ros.inference.estimator import PoseEstimator
-from kd6d_ros.inference.outline_fit import fit_outline
+from kd6d_ros.inference.outline_fit import OutlineFit, fit_outline
 from kd6d_ros.inference.outlines import Outlines
 from kd6d_ros.inference.records import STAGES
 from kd6d_ros.inference.settings import EstimatorSettings
@@ -559,7 +559,7 @@ def test_a_fitted_pose_meets_the_gates_too(monkeypatch, bundle, camera, image, f
     fake.scene = [('mug', truth)]
     outlines = Outlines(bundle, ['mug'], {'mug': Mesh(bundle.object('mug').keypoints, BLOCK)})
     far = RigidTransform(truth.rotation, truth.translation * 1.2)
-    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', lambda *_: far)
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', lambda *_: OutlineFit(far, 0.9))
     settings = EstimatorSettings(objects=('mug',), fit_outline=True, max_distance=0.8)
     robot = PoseEstimator(bundle, fake, settings, outlines=outlines)
     assert robot.estimate(image, camera, 0.0) == []
@@ -569,3 +569,40 @@ def test_a_fitted_pose_meets_the_gates_too(monkeypatch, bundle, camera, image, f
 def test_no_outline_without_a_mesh(bundle, fake):
     with pytest.raises(BundleError, match=r"'fake' carries no mesh of 'mug', which fit_outline needs: give a folder"):
         estimator(bundle, fake, fit_outline=True)
+
+
+def test_of_two_measurements_the_one_that_fits_the_image_is_published(monkeypatch, bundle, camera, image, fake):
+    """The second crop's pose is taken on the network's word; its outline agrees less than that of the first one."""
+    truth = at(0.02, -0.01, 0.7)
+    fake.scene, fake.noise_px = [('mug', truth)], 1.0
+    outlines = Outlines(bundle, ['mug'], {'mug': Mesh(bundle.object('mug').keypoints, BLOCK)})
+    box = box_of(bundle, camera, 'mug', truth) + np.array([-30, -10, 10, 30])
+    fits = []
+
+    def fit(agreements):
+        def fit_outline(model, picture, camera, pose, *rest):
+            fits.append(pose)
+            return None if agreements[len(fits) - 1] is None else OutlineFit(pose, agreements[len(fits) - 1])
+
+        return fit_outline
+
+    # The one that is kept, usually the second, is fitted first.
+    for agreements, taken in (((0.6, 0.9), 1), ((0.9, 0.6), 0), ((None, 0.6), 1), ((0.6, None), 0), ((None, None), 0)):
+        fits.clear()
+        monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', fit(agreements))
+        settings = EstimatorSettings(objects=('mug',), fit_outline=True)
+        robot = PoseEstimator(bundle, fake, settings, outlines=outlines)
+        (pose,) = robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, box)])
+        assert len(fits) == 2
+        assert np.linalg.norm(fits[0].translation - fits[1].translation) > 1e-5
+        np.testing.assert_allclose(pose.cam_from_obj.matrix(), fits[taken].matrix(), atol=1e-9)
+
+
+def test_one_measurement_has_no_rival(monkeypatch, bundle, camera, image, fake):
+    fake.scene = [('mug', at(0.02, -0.01, 0.7))]
+    outlines, fits = Outlines(bundle, ['mug'], {'mug': Mesh(bundle.object('mug').keypoints, BLOCK)}), []
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', lambda *args: fits.append(args))
+    settings = EstimatorSettings(objects=('mug',), fit_outline=True, refine_crops=0)
+    robot = PoseEstimator(bundle, fake, settings, outlines=outlines)
+    assert len(robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, box_of(bundle, camera, *fake.scene[0]))])) == 1
+    assert len(fits) == 1

@@ -144,11 +144,10 @@ def _agreement(
     return agreed / max(trusted, 1e-9)
 
 
-def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Optional[Pose]:
+def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Optional[Tuple[Pose, float]]:
     """See ``outline_arrays.fitted``."""
     mask = np.empty((1, 1), np.float32) if view.mask is None else view.mask
     seen = (model.arrays, view.matrix, view.size, view.colours, mask, view.mask is not None)
     found, rotation, translation = _moved(*seen, *start, hold)
-    if not found or _agreement(*seen, rotation, translation) < LEAST_AGREEMENT:
-        return None
-    return rotation, translation
+    agreement: float = _agreement(*seen, rotation, translation) if found else 0.0
+    return None if agreement < LEAST_AGREEMENT else ((rotation, translation), agreement)
