@@ -35,6 +35,9 @@ DOUBT = 0.25
 """What the network's doubt about a fitted pose (``evidence.disagreement``) counts against the outline's agreement.
 Chosen between 0 and 1 on renders of LM-O's objects."""
 
+UNCONTESTED = 0.8
+"""A fit with this agreement needs no other one beside it; nearly all that a second fit gains is gained below."""
+
 
 class Outlines:
     """Made once, as the meshes are simplified for it."""
@@ -58,16 +61,17 @@ class Outlines:
     def fit(self, frame: Frame, candidate: Candidate) -> Candidate:
         """The candidate with the pose whose outline fits best; as it is where the outline says nothing.
 
-        Of two measurements of an instance both are fitted, and the one that image and network agree with most is taken.
+        Of two measurements of an instance the second one is fitted too where the first fits not very well, and the one
+        that image and network agree with most is taken.
         Score, inliers and reprojection error stay: they say how well the network agrees with itself.
         """
         with frame.timed('outline'):
-            fits = [self._fitted(frame, item) for item in (candidate, candidate.rival) if item is not None]
-            found = [fit for fit in fits if fit is not None]
+            first = self._fitted(frame, candidate)
+            if candidate.rival is None or (first is not None and first[1] >= UNCONTESTED):
+                return candidate if first is None else first[0]
+            found = [fit for fit in (first, self._fitted(frame, candidate.rival)) if fit is not None]
             if not found:
                 return candidate
-            if len(found) == 1:
-                return found[0][0]
             predictions = candidate.predictions
             assert predictions is not None, 'the measurer keeps them'
             doubts = [disagreement(predictions, item.cam_from_obj, frame.camera) for item, _ in found]

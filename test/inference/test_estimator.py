@@ -587,7 +587,7 @@ def test_of_two_measurements_the_one_that_fits_the_image_is_published(monkeypatc
         return fit_outline
 
     # The one that is kept, usually the second, is fitted first.
-    for agreements, taken in (((0.6, 0.9), 1), ((0.9, 0.6), 0), ((None, 0.6), 1), ((0.6, None), 0), ((None, None), 0)):
+    for agreements, taken in (((0.6, 0.9), 1), ((0.7, 0.5), 0), ((None, 0.6), 1), ((0.6, None), 0), ((None, None), 0)):
         fits.clear()
         monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', fit(agreements))
         settings = EstimatorSettings(objects=('mug',), fit_outline=True)
@@ -596,6 +596,21 @@ def test_of_two_measurements_the_one_that_fits_the_image_is_published(monkeypatc
         assert len(fits) == 2
         assert np.linalg.norm(fits[0].translation - fits[1].translation) > 1e-5
         np.testing.assert_allclose(pose.cam_from_obj.matrix(), fits[taken].matrix(), atol=1e-9)
+
+
+def test_a_good_fit_is_not_contested(monkeypatch, bundle, camera, image, fake):
+    truth = at(0.02, -0.01, 0.7)
+    fake.scene, fake.noise_px, fits = [('mug', truth)], 1.0, []
+    outlines = Outlines(bundle, ['mug'], {'mug': Mesh(bundle.object('mug').keypoints, BLOCK)})
+
+    def fit_outline(model, picture, camera, pose, *rest):
+        fits.append(pose)
+        return OutlineFit(pose, 0.85)
+
+    monkeypatch.setattr('kd6d_ros.inference.outlines.fit_outline', fit_outline)
+    robot = PoseEstimator(bundle, fake, EstimatorSettings(objects=('mug',), fit_outline=True), outlines=outlines)
+    assert len(robot.estimate(image, camera, 0.0, [Detection('mug', 0.9, box_of(bundle, camera, 'mug', truth))])) == 1
+    assert len(fits) == 1
 
 
 def test_one_measurement_has_no_rival(monkeypatch, bundle, camera, image, fake):
