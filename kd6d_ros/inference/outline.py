@@ -27,6 +27,9 @@ MOST_FACES = 2000
 the outlines of LM-O's objects are up to 1 % too wide or too narrow (standard deviation over views), and so is the
 distance."""
 
+FARTHEST_PX = 1e4
+"""A mesh that reaches farther beside the picture than this has none either."""
+
 BEYOND_PX = 2.0
 """How far outside of an edge there must be no object any more [px]."""
 
@@ -86,7 +89,7 @@ class OutlineModel:
         if moved[:, 2].min() <= NEAREST:
             return None
         pixels = moved[:, :2] / moved[:, 2:] * np.diag(matrix)[:2] + matrix[:2, 2]
-        if not (np.abs(pixels) < 1e4).all():
+        if not (np.abs(pixels) < FARTHEST_PX).all():
             return None
         front = self._normals @ (-translation @ rotation) > self._offsets
         # Edges between two front faces are passed once in each direction and cancel out, whatever the mesh is like.

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from kd6d_ros.inference.robust import Pose
     from kd6d_ros.types import AnyArray, Float32Array, FloatArray
 
+    _Seen = Tuple[FloatArray, float, AnyArray, Float32Array, bool]
+    """Matrix, size, colours and mask of a view, and whether there is a mask."""
+
 _STEPS = np.array([(gap, reach, step == 0) for gap, reaches in ROUNDS for step, reach in enumerate(reaches)])
 """(S, 3): gap, reach and whether colours are learnt anew."""
 
 _LAST_GAP, _FIRST_REACH = ROUNDS[-1][0], ROUNDS[0][1][0]
 
 _MESH = 'Tuple((f8[:,::1], f8[:,::1], f8[::1], i8[:,::1], i8[:,::1], i8[:,::1], i8[::1], f8[:,::1]))'
-_VIEW = 'f8[:,::1], f8, i8[:,::1], f4[:,::1], b1'
+_VIEW = 'Tuple((f8[:,::1], f8, i8[:,::1], f4[:,::1], b1))'
 _POSE = 'f8[:,::1], f8[::1]'
 
 
@@ -72,16 +75,13 @@ def _clear(variance: FloatArray, trust: FloatArray, reach: int) -> Tuple[FloatAr
 @compiled(f'Tuple((b1, f8[:,::1], f8[::1]))({_MESH}, {_VIEW}, {_POSE}, f8[:,::1])')
 def _moved(
     mesh: MeshEdges,
-    matrix: FloatArray,
-    size: float,
-    picture: AnyArray,
-    mask: Float32Array,
-    masked: bool,
+    view: _Seen,
     rotation: FloatArray,
     translation: FloatArray,
     hold: FloatArray,
 ) -> Tuple[bool, FloatArray, FloatArray]:
     """All rounds: the pose; False where there is no outline, or the distance changes too much."""
+    matrix, size, picture, mask, masked = view
     start_rotation, start_translation = rotation, translation
     odds = np.empty(0, np.float32)
     gone, step = np.empty(6), np.empty(6)
@@ -120,15 +120,12 @@ def _moved(
 @compiled(f'f8({_MESH}, {_VIEW}, {_POSE})')
 def _agreement(
     mesh: MeshEdges,
-    matrix: FloatArray,
-    size: float,
-    picture: AnyArray,
-    mask: Float32Array,
-    masked: bool,
+    view: _Seen,
     rotation: FloatArray,
     translation: FloatArray,
 ) -> float:
     """See ``outline_arrays._agreement``; 0 without an outline."""
+    matrix, size, picture, mask, masked = view
     points, at, normals, covered = _seen(mesh, rotation, translation, matrix, len(picture))
     if len(points) < LEAST_LINES:
         return 0.0
@@ -147,7 +144,7 @@ def _agreement(
 def fitted(model: OutlineModel, view: View, start: Pose, hold: FloatArray) -> Optional[Tuple[Pose, float]]:
     """See ``outline_arrays.fitted``."""
     mask = np.empty((1, 1), np.float32) if view.mask is None else view.mask
-    seen = (model.arrays, view.matrix, view.size, view.colours, mask, view.mask is not None)
+    seen = model.arrays, (view.matrix, view.size, view.colours, mask, view.mask is not None)
     found, rotation, translation = _moved(*seen, *start, hold)
     agreement: float = _agreement(*seen, rotation, translation) if found else 0.0
     return None if agreement < LEAST_AGREEMENT else ((rotation, translation), agreement)

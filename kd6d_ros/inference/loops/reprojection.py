@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
 
-from kd6d_ros.inference import robust
 from kd6d_ros.inference.loops.numba_loops import compiled
 from kd6d_ros.inference.loops.small_matrices import product, solve, turn_by
 from kd6d_ros.inference.pnp_surface import FAR
+from kd6d_ros.inference.robust import MAX_STEPS
 
 if TYPE_CHECKING:
     from kd6d_ros.inference.pnp_surface import Correspondences
@@ -20,7 +20,7 @@ _POINTS = 'f8[:,::1], i8, f8[:,::1], f8[::1], f8[::1]'
 _POSE = 'f8[:,::1], f8[::1]'
 
 
-@compiled(f'f8({_POINTS}, {_POSE}, f8, f8, f8[:,::1], f8[::1])')
+@compiled(f'f8({_POINTS}, {_POSE}, f8, f8[:,::1], f8[::1])')
 def _weigh(
     points: FloatArray,
     corners: int,
@@ -30,7 +30,6 @@ def _weigh(
     rotation: FloatArray,
     translation: FloatArray,
     scale: float,
-    far: float,
     residual: FloatArray,
     weighted: FloatArray,
 ) -> float:
@@ -48,7 +47,7 @@ def _weigh(
         elif i < corners:
             return -1.0
         else:
-            residual[i, 0], residual[i, 1] = far, far
+            residual[i, 0], residual[i, 1] = FAR, FAR
         squared = residual[i, 0] * residual[i, 0] + residual[i, 1] * residual[i, 1]
         softened = 1.0 + squared / (scale * scale)
         share = weight[i] / softened
@@ -57,13 +56,12 @@ def _weigh(
     return cost
 
 
-@compiled(f'void(f8[:,::1], f8[::1], {_POSE}, f8, f8[:,::1], f8[::1], f8[:,::1], f8[::1])')
+@compiled(f'void(f8[:,::1], f8[::1], {_POSE}, f8[:,::1], f8[::1], f8[:,::1], f8[::1])')
 def _normal_equations(
     points: FloatArray,
     focal: FloatArray,
     rotation: FloatArray,
     translation: FloatArray,
-    far: float,
     residual: FloatArray,
     weight: FloatArray,
     hessian: FloatArray,
@@ -74,7 +72,7 @@ def _normal_equations(
     hessian[:] = 0.0
     gradient[:] = 0.0
     for i in range(len(points)):
-        if residual[i, 0] == far:
+        if residual[i, 0] == FAR:
             continue
         a, b, c = points[i, 0], points[i, 1], points[i, 2]
         p = rotation[0, 0] * a + rotation[0, 1] * b + rotation[0, 2] * c
@@ -98,7 +96,7 @@ def _normal_equations(
             hessian[k, j] = hessian[j, k]
 
 
-@compiled(f'Tuple((f8[:,::1], f8[::1]))({_POINTS}, {_POSE}, f8, f8, f8, i8)')
+@compiled(f'Tuple((f8[:,::1], f8[::1]))({_POINTS}, {_POSE}, f8, f8)')
 def _minimise(
     points: FloatArray,
     corners: int,
@@ -109,17 +107,15 @@ def _minimise(
     translation: FloatArray,
     scale: float,
     tolerance: float,
-    far: float,
-    steps: int,
 ) -> Tuple[FloatArray, FloatArray]:
-    """See ``minimise``; residuals of `far` do not count."""
+    """See ``minimise``."""
     residual, tried_residual = np.empty((len(points), 2)), np.empty((len(points), 2))
     now, tried = np.empty(len(points)), np.empty(len(points))
     hessian, step = np.empty((6, 6)), np.empty(6)
-    cost = _weigh(points, corners, rays, weight, focal, rotation, translation, scale, far, residual, now)
+    cost = _weigh(points, corners, rays, weight, focal, rotation, translation, scale, residual, now)
     damping = 1e-4
-    for _ in range(steps if cost >= 0.0 else 0):
-        _normal_equations(points, focal, rotation, translation, far, residual, now, hessian, step)
+    for _ in range(MAX_STEPS if cost >= 0.0 else 0):
+        _normal_equations(points, focal, rotation, translation, residual, now, hessian, step)
         for j in range(6):
             hessian[j, j] *= 1.0 + damping
             step[j] = -step[j]
@@ -127,7 +123,7 @@ def _minimise(
             break
         turned = product(turn_by(step[:3]), rotation)
         moved = translation + step[3:]
-        new = _weigh(points, corners, rays, weight, focal, turned, moved, scale, far, tried_residual, tried)
+        new = _weigh(points, corners, rays, weight, focal, turned, moved, scale, tried_residual, tried)
         if new < 0.0 or new > cost:
             damping *= 30.0
             if damping > 1e3:
@@ -147,7 +143,5 @@ def minimise(problem: Correspondences, pose: Pose, scale: float, tolerance: floa
     """See ``robust.minimise``."""
     arrays = (problem.points, problem.rays, problem.weight, problem.focal, *pose)
     points, rays, weight, focal, rotation, translation = (np.require(each, np.float64, ['C', 'W']) for each in arrays)
-    found: Pose = _minimise(
-        points, problem.corners, rays, weight, focal, rotation, translation, scale, tolerance, FAR, robust.MAX_STEPS
-    )
+    found: Pose = _minimise(points, problem.corners, rays, weight, focal, rotation, translation, scale, tolerance)
     return found

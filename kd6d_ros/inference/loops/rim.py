@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Tuple
 import numpy as np
 
 from kd6d_ros.inference.loops.numba_loops import compiled
+from kd6d_ros.inference.outline import FARTHEST_PX
 
 if TYPE_CHECKING:
     from kd6d_ros.types import AnyArray, FloatArray
-
-_FARTHEST_PX = 1e4
 
 
 @compiled('Tuple((b1, f8[:,::1], f8[::1]))(f8[:,::1], f8[:,::1], f8[::1], f8[:,::1], f8)')
@@ -28,7 +27,7 @@ def project(
         x = rotation[0, 0] * a + rotation[0, 1] * b + rotation[0, 2] * c + translation[0]
         y = rotation[1, 0] * a + rotation[1, 1] * b + rotation[1, 2] * c + translation[1]
         u, v = x / z * matrix[0, 0] + matrix[0, 2], y / z * matrix[1, 1] + matrix[1, 2]
-        if not (abs(u) < _FARTHEST_PX and abs(v) < _FARTHEST_PX):
+        if not (abs(u) < FARTHEST_PX and abs(v) < FARTHEST_PX):
             return False, pixels, depth
         pixels[i, 0], pixels[i, 1], depth[i] = u, v, z
     return True, pixels, depth
